@@ -1,0 +1,1 @@
+"""The configuration file: its schema, its loading with located mistakes, its units."""

@@ -1,0 +1,145 @@
+"""The types of single settings: how each is written, and what is refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Strict
+
+from slurm_gha.config.addresses import parse_api_url, parse_scope_url, split_url
+from slurm_gha.config.options import parse_option
+from slurm_gha.config.units import parse_address, parse_duration, parse_memory, parse_time_limit
+from slurm_gha.domain.runner import INSTALLATION_PATTERN, POOL_PATTERN
+
+LONGEST_NODE_DIR = 40
+"""Bytes. A Unix socket's path is at most 107 bytes long, and jobs make theirs below ``node_dir/sg-ID/``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """How the value is written in the file, for the reference page."""
+
+    form: str
+
+
+def from_text(parse: Callable[[str], Any]) -> BeforeValidator:
+    """Reads a text; anything that is no text is told what the text should be."""
+
+    def read(value: object) -> Any:
+        return parse(value if isinstance(value, str) else "")
+
+    return BeforeValidator(read)
+
+
+def _matching(pattern: str | re.Pattern[str], allowed: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if re.fullmatch(pattern, value) is None:
+            raise ValueError(f"must be {allowed}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _path(text: str) -> Path:
+    if not text.startswith("/") or not text.isprintable() or ".." in text.split("/"):
+        raise ValueError('must be an absolute path without "..", such as "/var/lib/slurm-gha"')
+    return Path(text)
+
+
+def _slurm_path(text: str) -> Path:
+    if "%" in text or "\\" in text:
+        raise ValueError("must not hold % or a backslash: Slurm gives them a meaning in file names")
+    return _path(text)
+
+
+def _node_dir(text: str) -> Path:
+    if len(text.encode(errors="replace")) > LONGEST_NODE_DIR:
+        raise ValueError(f"must be at most {LONGEST_NODE_DIR} bytes long: sockets of jobs have to fit below it")
+    return _path(text)
+
+
+def _label(text: str) -> str:
+    if not text.strip() or not text.isprintable() or "," in text or text != text.strip() or len(text) > 256:
+        raise ValueError("must be a label: 1 to 256 characters, no comma, no space at its ends, no control character")
+    return text
+
+
+def _node_url(text: str) -> str:
+    split_url(text)
+    return text.rstrip("/")
+
+
+def _listen(text: str) -> str:
+    parse_address(text)
+    return text
+
+
+def _github_url(text: str) -> str:
+    parse_scope_url(text)
+    return text
+
+
+def _as_list(value: object) -> object:
+    return value.split(",") if isinstance(value, str) else value
+
+
+def _variable_value(text: str) -> str:
+    if any(ord(character) < 32 or ord(character) == 127 for character in text):
+        raise ValueError("must not hold line breaks or other control characters")
+    return text
+
+
+Duration = Annotated[float, Written("duration"), from_text(parse_duration)]
+AbsolutePath = Annotated[Path, Written("absolute path"), from_text(_path)]
+SlurmPath = Annotated[Path, Written("absolute path"), from_text(_slurm_path)]
+Name = Annotated[str, _matching(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,99}", "letters, digits and _ . @ + -")]
+Names = Annotated[str, _matching(r"[A-Za-z0-9_][A-Za-z0-9_.,@+-]{0,199}", "letters, digits and _ . , @ + -")]
+ScopeName = Annotated[str, _matching(r"[a-z0-9][a-z0-9-]{0,31}", "1 to 32 small letters, digits and hyphens")]
+PoolName = Annotated[
+    str, _matching(POOL_PATTERN, "1 to 24 small letters, digits and inner hyphens (it is part of runners' names)")
+]
+Installation = Annotated[
+    str, _matching(INSTALLATION_PATTERN, "2 to 16 small letters and digits (it is part of runners' names)")
+]
+VariableName = Annotated[
+    str,
+    _matching(
+        r"(?!SLURM_|SBATCH_|ACTIONS_RUNNER_INPUT_|SG_)[A-Za-z_][A-Za-z0-9_]{0,99}",
+        "the name of an environment variable, not beginning with SLURM_, SBATCH_, SG_ or ACTIONS_RUNNER_INPUT_",
+    ),
+]
+EnvironmentName = Annotated[
+    str,
+    _matching(
+        r"(?i:(?!gh[a-z]_|github_pat_|[0-9a-f]{40}))[A-Za-z_][A-Za-z0-9_]{0,99}",
+        "the name of an environment variable, not the token itself",
+    ),
+]
+Gres = Annotated[
+    str,
+    _matching(
+        r"[A-Za-z0-9_]+(:[A-Za-z0-9_.-]+)?(:[0-9]{1,12}[KMGTP]?)?",
+        'generic resources such as "gpu:1", "gpu:a100:2" or "tmpdisk:4G"',
+    ),
+]
+Constraint = Annotated[
+    str, _matching(r"[A-Za-z0-9_&|,.:!*()\[\]-]{1,200}", 'features such as "ssd" or "(rack1|rack2)&gpu"')
+]
+Repository = Annotated[
+    str, _matching(r"([A-Za-z0-9_.-]{1,100}/)?[A-Za-z0-9_.-]{1,100}", 'a repository such as "owner/name"')
+]
+ExtraOption = Annotated[tuple[str, str | None], Written("text"), from_text(parse_option)]
+NodeUrl = Annotated[str, Written("URL"), AfterValidator(_node_url)]
+ListenAddress = Annotated[str, Written("host:port"), AfterValidator(_listen)]
+GitHubUrl = Annotated[str, Written("URL"), AfterValidator(_github_url)]
+Label = Annotated[str, AfterValidator(_label)]
+VariableValue = Annotated[str, AfterValidator(_variable_value)]
+ApiUrl = Annotated[str, Written("URL"), AfterValidator(parse_api_url)]
+NodeDir = Annotated[Path, Written("absolute path"), from_text(_node_dir)]
+TimeLimit = Annotated[int, Written("time limit"), from_text(parse_time_limit)]
+Memory = Annotated[int, Written("memory"), from_text(parse_memory)]
+GresList = Annotated[tuple[Gres, ...], Strict(False), BeforeValidator(_as_list)]

@@ -1,0 +1,65 @@
+"""Tokens: read from a private file or an environment variable, never from the configuration itself."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+from slurm_gha.config.mistakes import shown
+from slurm_gha.domain.secret import Secret
+
+_TOKEN = re.compile(r"[!-~]{1,4096}")
+_LARGEST = 8192
+
+
+def token_of(text: str, source: str) -> Secret:
+    """The token in ``text``; raises ValueError, which names ``source`` and never repeats the text."""
+    token = text.strip()
+    if not token:
+        raise ValueError(f"{source} is empty; it must hold the token")
+    if _TOKEN.fullmatch(token) is None:
+        raise ValueError(f"{source} must hold one token and nothing else: one line of visible ASCII characters")
+    return Secret(token)
+
+
+def read_token_file(path: Path, *, uid: int | None = None) -> Secret:
+    """The token in a file that is closed to others.
+
+    Anybody's reading or writing is refused, and the group's writing. The group may read a file that belongs to
+    somebody else: that is how a service reads root's file of mode 0640 (and what systemd's credentials look like).
+    ``uid``: the user on whose behalf it is read, this process's by default.
+    """
+    called = shown(path, longest=300)
+    try:
+        # Not to hang on a pipe, and to ask the file that was opened, not one put in its place.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise ValueError(f"{called} cannot be read: {error.strerror}") from None
+    with os.fdopen(descriptor, "rb") as file:
+        state = os.fstat(descriptor)
+        if not stat.S_ISREG(state.st_mode):
+            raise ValueError(f"{called} is not a file")
+        mode = stat.S_IMODE(state.st_mode)
+        if mode & 0o007:
+            raise ValueError(f"{called} is open to every user (mode {mode:04o}); make it private: chmod 600 {called}")
+        if mode & 0o030 or (mode & 0o040 and state.st_uid == (os.getuid() if uid is None else uid) != 0):
+            raise ValueError(f"{called} is open to its group (mode {mode:04o}); make it private: chmod 600 {called}")
+        try:
+            content = file.read(_LARGEST)
+            text = content.decode("ascii")
+        except OSError as error:
+            raise ValueError(f"{called} cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError:
+            text = "\0"
+    return token_of(text, called)
+
+
+def read_token_variable(name: str, environ: Mapping[str, str]) -> Secret:
+    """The token in an environment variable."""
+    called = f"the environment variable {shown(name)}"  # in case it is the token, not its variable's name
+    if name not in environ:
+        raise ValueError(f"{called} is not set; it must hold the token")
+    return token_of(environ[name], called)

@@ -1,0 +1,1 @@
+"""Frozen values and the pure facts about them. No I/O, no clock."""

@@ -1,0 +1,1 @@
+"""Frozen events; logs, metrics and history listen."""
