@@ -1,0 +1,91 @@
+"""What plan() may decide: frozen values, carried out by the controller."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from slurm_gha.domain.job import Job
+from slurm_gha.domain.slurm import SlurmJob
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """One new runner of ``pool`` for ``scope``. ``job`` is the demand that caused it: a hint, no binding."""
+
+    pool: str
+    scope: str
+    job: Job | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Take a runner away, in order: deregister, then cancel. ``failure``: its pool is to back off."""
+
+    name: str
+    reason: str
+    failure: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Deregister:
+    """Remove the registration of a runner whose Slurm job is over."""
+
+    scope: str
+    registration_id: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Close a runner's record: nothing of it is left anywhere. ``failure``: its pool is to back off."""
+
+    name: str
+    outcome: str
+    detail: str = ""
+    failure: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CancelStray:
+    """Cancel a pending Slurm job that carries our name but that the journal does not know."""
+
+    slurm_id: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """Open a record for a running Slurm job that carries our name but that the journal does not know."""
+
+    slurm: SlurmJob
+
+
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """Mint the configuration of a pending runner again before it grows too old to be accepted."""
+
+    name: str
+
+
+Action = Submit | Withdraw | Deregister | Forget | CancelStray | Adopt | Renew
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A queued job and, in a sentence, why it waits. ``runner`` is the one counted on for it, if any."""
+
+    job: Job
+    reason: str
+    runner: str | None = None
+    unservable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The decisions of one round. ``surplus_since`` goes into the next round's world."""
+
+    actions: tuple[Action, ...] = ()
+    waiting: tuple[Waiting, ...] = ()
+    surplus_since: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
