@@ -1,0 +1,200 @@
+"""GitHub's listings as domain values. Tolerant: unknown fields are ignored, one bad item is noted and left out.
+
+Strings stay as they came (they are data, and hostile), but for lone surrogates, which no file or database takes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Generic, TypeVar
+
+from slurm_gha.domain.job import Job, JobStatus
+from slurm_gha.domain.labels import Labels, normalise
+from slurm_gha.domain.runner import Registration
+from slurm_gha.domain.secret import Secret
+from slurm_gha.github.errors import GitHubUnavailable
+from slurm_gha.github.values import Minted
+from slurm_gha.github.wire import clean
+
+Item = TypeVar("Item")
+_REPOSITORY = re.compile(r"(?!\.{1,2}/)[A-Za-z0-9._-]{1,100}/(?!\.{1,2}$)[A-Za-z0-9._-]{1,100}")
+_LARGEST_ID = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Listing(Generic[Item]):
+    """The readable items of one page, and a note for each that was not."""
+
+    items: tuple[Item, ...]
+    notes: tuple[str, ...] = ()
+    total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A workflow run, as far as needed to find its jobs. ``created`` is GitHub's own text of the time."""
+
+    id: int
+    created: str = ""
+
+
+def is_repository(name: str) -> bool:
+    """Whether ``name`` is an ``owner/name`` that may stand in a URL."""
+    return _REPOSITORY.fullmatch(name) is not None
+
+
+def runs(value: Any) -> Listing[Run]:
+    """A page of ``GET /repos/{owner}/{repo}/actions/runs``."""
+    return _listing(value, "workflow_runs", lambda item: Run(_id(item, "id"), _optional_text(item, "created_at") or ""))
+
+
+def jobs(value: Any, *, scope: str, repository: str, run_id: int, seen_at: float) -> Listing[Job]:
+    """A page of ``GET …/runs/{id}/jobs``: those that are queued or in progress.
+
+    ``seen_at`` (seconds since the epoch) stands in for a creation time that is missing.
+    """
+
+    def one(item: dict[str, Any]) -> Job | None:
+        status = JobStatus(_text(item, "status"))
+        if status not in (JobStatus.QUEUED, JobStatus.IN_PROGRESS):
+            return None
+        started_at = _time(item, "started_at")
+        return Job(
+            id=_id(item, "id"),
+            scope=scope,
+            repository=repository,
+            run_id=_optional_id(item, "run_id") or run_id,
+            run_attempt=_optional_id(item, "run_attempt") or 1,
+            name=_optional_text(item, "name") or "",
+            workflow=_optional_text(item, "workflow_name") or "",
+            labels=_labels(item.get("labels")),
+            status=status,
+            created_at=_time(item, "created_at") or started_at or seen_at,
+            started_at=started_at,
+            completed_at=_time(item, "completed_at"),
+            conclusion=_optional_text(item, "conclusion"),
+            # GitHub shows 0 and "" for "none yet" in some answers.
+            runner_id=_optional_id(item, "runner_id"),
+            runner_name=_optional_text(item, "runner_name") or None,
+        )
+
+    return _listing(value, "jobs", one)
+
+
+def registrations(value: Any) -> Listing[Registration]:
+    """A page of ``GET P/actions/runners``."""
+
+    def one(item: dict[str, Any]) -> Registration:
+        busy = item.get("busy")
+        labels = item.get("labels")
+        names = [label.get("name") for label in labels if isinstance(label, dict)] if isinstance(labels, list) else []
+        return Registration(
+            id=_id(item, "id"),
+            name=_text(item, "name"),
+            online=item.get("status") == "online",
+            # Unknown is not idle: a runner is only left to be removed when GitHub says that it has no job.
+            busy=busy if isinstance(busy, bool) else True,
+            labels=normalise(_sound(name) for name in names if isinstance(name, str)),
+        )
+
+    return _listing(value, "runners", one)
+
+
+def repositories(value: Any) -> Listing[str]:
+    """A page of ``GET /orgs/{org}/repos``, lower-case, without those that are archived or disabled."""
+
+    def one(item: dict[str, Any]) -> str | None:
+        if item.get("archived") is True or item.get("disabled") is True:
+            return None
+        name = _text(item, "full_name")
+        if not is_repository(name):
+            raise ValueError("full_name is no owner/name")
+        return name.lower()
+
+    return _listing({"repositories": value}, "repositories", one)
+
+
+def minted(value: Any) -> Minted:
+    """The answer of ``POST P/actions/runners/generate-jitconfig``; its errors never quote it."""
+    runner = value.get("runner") if isinstance(value, dict) else None
+    config = value.get("encoded_jit_config") if isinstance(value, dict) else None
+    if not isinstance(runner, dict) or not isinstance(config, str) or not config:
+        raise GitHubUnavailable("the answer holds no JIT configuration")
+    try:
+        return Minted(_id(runner, "id"), Secret(config))
+    except ValueError as error:
+        raise GitHubUnavailable(f"the answer's runner is unreadable: {error}") from None
+
+
+def _listing(value: Any, key: str, one: Callable[[dict[str, Any]], Item | None]) -> Listing[Item]:
+    raw = value.get(key) if isinstance(value, dict) else None
+    if not isinstance(raw, list):
+        raise GitHubUnavailable(f"the answer holds no list {key!r}")
+    items: list[Item] = []
+    notes: list[str] = []
+    for position, entry in enumerate(raw):
+        try:
+            item = one(_object(entry))
+        except ValueError as error:
+            notes.append(f"{key}[{position}] is left out: {clean(str(error))}")
+            continue
+        if item is not None:
+            items.append(item)
+    total = value.get("total_count")
+    return Listing(tuple(items), tuple(notes), total if type(total) is int else None)
+
+
+def _object(entry: Any) -> dict[str, Any]:
+    if not isinstance(entry, dict):
+        raise ValueError("it is no object")  # noqa: TRY004 - one kind of error for every flaw of an item
+    return entry
+
+
+def _sound(text: str) -> str:
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _id(item: dict[str, Any], key: str) -> int:
+    number = _optional_id(item, key)
+    if number is None:
+        raise ValueError(f"{key} is no positive integer")
+    return number
+
+
+def _optional_id(item: dict[str, Any], key: str) -> int | None:
+    value = item.get(key)
+    return value if type(value) is int and 0 < value <= _LARGEST_ID else None
+
+
+def _text(item: dict[str, Any], key: str) -> str:
+    text = _optional_text(item, key)
+    if text is None:
+        raise ValueError(f"{key} is no text")
+    return text
+
+
+def _optional_text(item: dict[str, Any], key: str) -> str | None:
+    value = item.get(key)
+    return _sound(value) if isinstance(value, str) else None
+
+
+def _labels(value: Any) -> Labels:
+    # A job whose labels are unreadable must not pass for one that any runner may take.
+    if not isinstance(value, list) or not all(isinstance(label, str) for label in value):
+        raise ValueError("labels is no list of texts")
+    return normalise(_sound(label) for label in value)
+
+
+def _time(item: dict[str, Any], key: str) -> float | None:
+    """Seconds since the epoch of an ISO 8601 time; a text without an offset is UTC."""
+    value = item.get(key)
+    if not isinstance(value, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+        return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None

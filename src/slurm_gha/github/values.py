@@ -1,0 +1,15 @@
+"""Values that GitHub answers with, beyond the domain's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from slurm_gha.domain.secret import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Minted:
+    """A just-in-time runner: its registration's id, and the configuration that only its node may see."""
+
+    registration_id: int
+    config: Secret

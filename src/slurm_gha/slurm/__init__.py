@@ -1,0 +1,1 @@
+"""The only subprocesses: Slurm commands as argv builders and output parsers."""

@@ -1,0 +1,129 @@
+"""The batch script: the values of one runner, strictly quoted, and the text of ``node/*.sh``.
+
+Pure: the same values give the same text. Nodes share no file with the service, so the script holds all it needs.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+from slurm_gha.domain.pool import Handover, Launcher, Pool
+from slurm_gha.domain.secret import Secret
+
+PARTS = ("lib", "environment", "signals", "processes", "jobdir", "claim", "report", "launch_host", "main")
+"""The files of ``node/`` in the order in which they stand in the script; each but the last only defines functions."""
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# -p: take no functions, options or start-up file from the environment.
+_SHEBANG = "#!/bin/bash -p"
+_PREAMBLE = """set -euo pipefail
+# Nothing inherited may mark what follows for export, or print it.
+set +o allexport +o xtrace +o verbose
+unset -v BASH_XTRACEFD "${!SG_@}"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptValues:
+    """All that differs from one runner's script to another's.
+
+    ``node_url`` and ``secret`` are needed where ``handover`` is CLAIM, and left out of the script elsewhere.
+    Times are seconds: ``claim_patience`` is how long the service is tried if it does not answer;
+    ``stop_after_warning`` how long a runner may take to end after Slurm's warning of the time limit (USR1);
+    ``stop_after_cancel`` the same after TERM, or less where slurm.conf is readable and KillWait is short.
+    """
+
+    name: str
+    handover: Handover
+    runner_dir: str
+    node_dir: str
+    launcher: Launcher = Launcher.HOST
+    node_url: str | None = None
+    secret: Secret | None = None
+    ca_file: str | None = None
+    environment: tuple[tuple[str, str], ...] = ()
+    claim_patience: int = 300
+    stop_after_warning: int = 50
+    stop_after_cancel: int = 24
+
+    def __post_init__(self) -> None:
+        if self.handover is Handover.CLAIM and (self.node_url is None or self.secret is None):
+            raise ValueError(f"runner {self.name}: a claim needs node_url and a secret")
+
+
+def script_values(
+    name: str,
+    pool: Pool,
+    secret: Secret | None,
+    *,
+    node_dir: str,
+    node_url: str | None = None,
+    ca_file: str | None = None,
+    signal_before_end: float = 60.0,
+) -> ScriptValues:
+    """The values for a runner of ``pool``; ``secret`` is its claim secret, if its handover is CLAIM."""
+    claims = pool.handover is Handover.CLAIM
+    return ScriptValues(
+        name=name,
+        handover=pool.handover,
+        runner_dir=pool.runner_dir,
+        node_dir=node_dir,
+        launcher=pool.launcher,
+        node_url=node_url if claims else None,
+        secret=secret if claims else None,
+        ca_file=ca_file if claims else None,
+        environment=pool.environment,
+        # What is left of the warning once the job is cancelled: cleaning up takes seconds, reporting too.
+        stop_after_warning=max(1, int(signal_before_end * 0.8)),
+    )
+
+
+def batch_script(values: ScriptValues) -> str:
+    """The whole script for one runner, for sbatch's standard input; raises ValueError for what bash cannot hold."""
+    return "\n".join((head(values), *(part(name) for name in PARTS)))
+
+
+def head(values: ScriptValues) -> str:
+    """What differs from script to script.
+
+    It begins with a command, after which sbatch no longer looks for ``#SBATCH`` lines: no value can hold an option.
+    """
+    return f"{_SHEBANG}\n{_PREAMBLE}{_assignments(values)}"
+
+
+def quote(text: str) -> str:
+    """``text`` as one bash word that stands for exactly it; raises ValueError for NUL, which bash cannot hold."""
+    if "\0" in text:
+        raise ValueError("a shell value cannot hold a NUL character")
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def _assignments(values: ScriptValues) -> str:
+    pairs = [
+        ("SG_NAME", values.name),
+        ("SG_HANDOVER", values.handover.value),
+        ("SG_LAUNCHER", values.launcher.value),
+        ("SG_RUNNER_DIR", values.runner_dir),
+        ("SG_NODE_DIR", values.node_dir),
+        ("SG_NODE_URL", values.node_url or ""),
+        ("SG_CA_FILE", values.ca_file or ""),
+        ("SG_CLAIM_PATIENCE", str(int(values.claim_patience))),
+        ("SG_STOP_AFTER_WARNING", str(int(values.stop_after_warning))),
+        ("SG_STOP_AFTER_CANCEL", str(int(values.stop_after_cancel))),
+        ("SG_SECRET", values.secret.reveal() if values.secret is not None else ""),
+    ]
+    lines = [f"{name}={quote(text)}" for name, text in pairs]
+    for name, _ in values.environment:
+        if _VARIABLE.fullmatch(name) is None:
+            raise ValueError(f"not the name of an environment variable: {name!r}")
+    variables = " ".join(quote(f"{name}={text}") for name, text in values.environment)
+    return "\n".join([*lines, f"SG_ENVIRONMENT=({variables})", ""])
+
+
+@cache
+def part(name: str) -> str:
+    """The text of one of :data:`PARTS`."""
+    return resources.files("slurm_gha.node").joinpath(f"{name}.sh").read_text(encoding="utf-8")

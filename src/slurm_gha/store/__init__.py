@@ -1,0 +1,1 @@
+"""The journal: intents, ids and outcomes, on disk before they matter."""
