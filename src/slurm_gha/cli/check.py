@@ -1,0 +1,94 @@
+"""``slurm-gha check``: is the configuration right, and is what it says true?"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import click
+import httpx2
+
+from slurm_gha.cli import inquiry, places
+from slurm_gha.cli.inquiry import Answer, GitHubDesk, Verdict
+from slurm_gha.cli.options import config_option
+from slurm_gha.config.loading import Examined, examine
+from slurm_gha.config.schema import ScopeSettings, Settings
+from slurm_gha.domain.clock import SystemClock
+from slurm_gha.domain.secret import Secret
+from slurm_gha.github.client import GitHubClient
+from slurm_gha.github.errors import GitHubUnavailable
+from slurm_gha.github.scope import ScopeClient
+from slurm_gha.slurm.cluster import SlurmCluster
+
+
+@click.command()
+@config_option
+@click.option(
+    "--offline", is_flag=True, help="Look at the file and at this machine only; ask neither Slurm nor GitHub."
+)
+def command(config: Path, offline: bool) -> None:
+    """Check a configuration, and ask Slurm and GitHub whether it is true.
+
+    Every mistake in the file is printed at once, as file:line: key: what is wrong. Then directories, Slurm
+    (sbatch --test-only for each pool) and GitHub (rate limit and permissions for each scope) are looked at.
+    Run it as the user that the service runs as. Exit status: 0 if all is well, 1 if not.
+    """
+    examined = examine(config, os.environ)
+    for mistake in examined.mistakes:
+        _say(str(mistake))
+    answers = [] if examined.settings is None else anyio.run(_ask, examined.settings, examined, offline)
+    for answer in answers:
+        _say(str(answer))
+    wrong = len(examined.mistakes) + sum(answer.verdict is Verdict.FALSE for answer in answers)
+    if wrong:
+        _say(f"{config}: {wrong} {'thing is' if wrong == 1 else 'things are'} wrong")
+        sys.exit(1)
+    _say(f"{config}: all is well{' as far as can be told offline' if offline else ''}")
+
+
+async def _ask(settings: Settings, examined: Examined, offline: bool) -> list[Answer]:
+    scopes, pools = len(settings.scope_tables), len(settings.pool_tables)
+    counts = f"{scopes} scope{'s' * (scopes != 1)}, {pools} pool{'s' * (pools != 1)}"
+    answers = [Answer(Verdict.TRUE, "configuration", f"valid; {counts}"), *places.look(settings)]
+    if offline:
+        return answers
+    cluster = SlurmCluster(
+        settings.service.installation,
+        bin_dir=settings.slurm.bin_dir,
+        conf=settings.slurm.conf,
+        timeout=settings.slurm.command_timeout,
+    )
+    answers += await inquiry.ask_slurm(cluster, settings.policy().pools)
+    desks = {
+        table.name: open_desk(table, examined.tokens[table.name])
+        for table in settings.scope_tables
+        if table.name in examined.tokens
+    }
+    return answers + await inquiry.ask_github(desks)
+
+
+@asynccontextmanager
+async def open_desk(table: ScopeSettings, token: Secret) -> AsyncIterator[GitHubDesk]:
+    """A client for one scope, closed at the end."""
+    scope = table.scope()
+    try:
+        verify = ssl.create_default_context(cafile=table.ca_file) if table.ca_file is not None else True
+    except OSError as error:
+        raise GitHubUnavailable(f"not asked, since {table.ca_file} holds no certificate: {error}") from None
+    async with httpx2.AsyncClient(verify=verify) as http:
+        yield ScopeClient(GitHubClient(http, scope.api_url, token, SystemClock()), scope)
+
+
+def _say(line: str) -> None:
+    """One line, also on a terminal that lacks the signs."""
+    encoding = sys.stdout.encoding or "ascii"
+    try:
+        line.encode(encoding)
+    except UnicodeEncodeError:
+        line = line.replace("✓", "ok").replace("✗", "NO").encode(encoding, "replace").decode(encoding)
+    click.echo(line)

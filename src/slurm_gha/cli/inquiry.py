@@ -1,0 +1,127 @@
+"""Asks this machine, Slurm and GitHub whether what the configuration says is true. Nothing is changed anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from typing import Protocol
+
+import anyio
+
+from slurm_gha.config.mistakes import shown
+from slurm_gha.domain.pool import Pool, SlurmRequest
+from slurm_gha.github.budget import BudgetSnapshot
+from slurm_gha.github.errors import GitHubError
+from slurm_gha.github.permissions import Permission, Standing
+from slurm_gha.slurm.errors import SlurmError, SubmissionRefused
+
+
+class Verdict(StrEnum):
+    """DOUBTFUL: cannot be told from here, or works but is not wise; no reason to fail."""
+
+    TRUE = "✓"
+    FALSE = "✗"
+    DOUBTFUL = "!"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One line of the report."""
+
+    verdict: Verdict
+    subject: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.verdict.value} {self.subject}: {self.text}"
+
+
+class SlurmDesk(Protocol):
+    """What is asked of Slurm; :class:`slurm_gha.slurm.cluster.SlurmCluster` fits."""
+
+    async def version(self) -> str: ...
+
+    async def test_only(self, request: SlurmRequest) -> str: ...
+
+
+class GitHubDesk(Protocol):
+    """What is asked of GitHub about one scope; :class:`slurm_gha.github.scope.ScopeClient` fits."""
+
+    async def rate(self) -> BudgetSnapshot: ...
+
+    async def permissions(self) -> tuple[Permission, ...]: ...
+
+
+GitHubDesks = Mapping[str, AbstractAsyncContextManager[GitHubDesk]]
+
+
+async def ask_slurm(desk: SlurmDesk, pools: Sequence[Pool]) -> list[Answer]:
+    """Slurm's version, and for each pool whether Slurm would accept its jobs (``sbatch --test-only``)."""
+    try:
+        answers = [Answer(Verdict.TRUE, "slurm", f"version {_line(await desk.version())}")]
+    except SlurmError as error:
+        return [Answer(Verdict.FALSE, "slurm", f"its commands do not work: {_line(error)}")]
+    for number, pool in enumerate(pools):
+        subject = f"pool {pool.name}"
+        try:
+            words = await desk.test_only(pool.request)
+        except SubmissionRefused as error:
+            answers.append(Answer(Verdict.FALSE, subject, f"Slurm refuses its jobs: {_line(error)}"))
+        except SlurmError as error:
+            answers.append(Answer(Verdict.FALSE, subject, f"Slurm could not be asked: {_line(error)}"))
+            rest = ", ".join(other.name for other in pools[number + 1 :])
+            if rest:  # each of them would take as long as a command may
+                answers.append(Answer(Verdict.DOUBTFUL, "slurm", f"not asked about the other pools: {rest}"))
+            break
+        else:
+            said = f" ({_line(words)})" if words.strip() else ""
+            answers.append(Answer(Verdict.TRUE, subject, f"Slurm accepts its jobs{said}"))
+    return answers
+
+
+async def ask_github(desks: GitHubDesks) -> list[Answer]:
+    """For each scope, by name: the token's rate limit and permissions. Scopes are asked at the same time."""
+    found: dict[str, list[Answer]] = {}
+
+    async def ask(name: str, opening: AbstractAsyncContextManager[GitHubDesk]) -> None:
+        subject = f"scope {name}"
+        try:
+            async with opening as desk:
+                found[name] = [_rate(subject, await desk.rate())]
+                found[name] += [_permission(subject, permission) for permission in await desk.permissions()]
+        except GitHubError as error:
+            found[name] = [Answer(Verdict.FALSE, subject, f"GitHub: {_line(error)}")]
+
+    async with anyio.create_task_group() as tasks:
+        for name, opening in desks.items():
+            tasks.start_soon(partial(ask, name, opening))
+    return [answer for name in desks for answer in found[name]]
+
+
+def _rate(subject: str, budget: BudgetSnapshot) -> Answer:
+    if budget.limit is None or budget.remaining is None:
+        return Answer(Verdict.DOUBTFUL, subject, "GitHub accepts the token, but names no rate limit")
+    verdict = Verdict.TRUE if budget.remaining > budget.limit // 10 else Verdict.DOUBTFUL
+    return Answer(
+        verdict, subject, f"GitHub accepts the token; {budget.remaining} of {budget.limit} calls an hour are left"
+    )
+
+
+def _permission(subject: str, permission: Permission) -> Answer:
+    purpose = f"to {permission.purpose}: {permission.name}"
+    detail = f" ({_line(permission.detail)})" if permission.detail else ""
+    match permission.standing:
+        case Standing.GRANTED:
+            return Answer(Verdict.TRUE, subject, f"the token may {permission.purpose}")
+        case Standing.MISSING:
+            return Answer(Verdict.FALSE, subject, f"the token lacks the permission {purpose}{detail}")
+        case Standing.UNKNOWN:
+            return Answer(Verdict.DOUBTFUL, subject, f"make sure that the token has the permission {purpose}{detail}")
+
+
+def _line(words: object) -> str:
+    """Foreign words on one line, without anything that looks like a token."""
+    return shown(" ".join(str(words).split()), longest=300)

@@ -1,0 +1,23 @@
+"""JIT configurations: minted once a runner's name is on disk, and again if an earlier answer was lost."""
+
+from __future__ import annotations
+
+from slurm_gha.controller.ports import GitHubScope
+from slurm_gha.domain.pool import Pool
+from slurm_gha.github.errors import NameTaken
+from slurm_gha.github.values import Minted
+
+
+async def mint(scope: GitHubScope, name: str, pool: Pool) -> Minted:
+    """Register ``name`` and give its configuration; raises GitHubError.
+
+    The name is ours alone, so one that is taken is our own earlier attempt, whose answer never arrived.
+    """
+    labels = sorted(pool.labels)
+    try:
+        return await scope.mint(name, labels, pool.runner_group_id)
+    except NameTaken:
+        for registration in await scope.runners():
+            if registration.name == name:
+                await scope.remove(registration.id)
+        return await scope.mint(name, labels, pool.runner_group_id)

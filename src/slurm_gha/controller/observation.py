@@ -1,0 +1,265 @@
+"""What was last seen of GitHub and Slurm, and the frozen world made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+import anyio
+
+from slurm_gha.controller.ports import Cluster, GitHubScope
+from slurm_gha.domain.clock import Clock
+from slurm_gha.domain.job import Job, JobStatus
+from slurm_gha.domain.runner import Registration, Runner, RunnerRecord, name_prefix
+from slurm_gha.domain.slurm import SlurmJob, SlurmStage
+from slurm_gha.domain.world import OrphanRegistration, ScopeView, SlurmView, World
+from slurm_gha.github.errors import GitHubError
+from slurm_gha.observe.events import Bus, GitHubReadable, GitHubUnreadable, SlurmReadable, SlurmUnreadable
+from slurm_gha.slurm.errors import SlurmError
+from slurm_gha.store.journal import Journal
+
+# A listing that began this soon after a submission may not show it yet (seconds).
+SUBMISSION_LAG = 2.0
+# Between the beginnings of two listings, however many ask for one (seconds): Slurm calls a minute stay bounded.
+LISTING_SPACING = 1.0
+
+
+@dataclass(slots=True)
+class _Repository:
+    jobs: tuple[Job, ...] = ()
+    at: float | None = None
+    error: str | None = None
+
+
+@dataclass(slots=True)
+class _ScopeReading:
+    repositories: dict[str, _Repository] = field(default_factory=dict)
+    listed_at: float | None = None
+    listed_error: str | None = None
+    runners: dict[str, Registration] = field(default_factory=dict)
+    runners_at: float | None = None
+    runners_error: str | None = None
+    readable: bool | None = None
+
+
+class Observer:
+    """Reads Slurm and GitHub, keeps the latest answers, and never mistakes silence for absence."""
+
+    def __init__(
+        self,
+        *,
+        installation: str,
+        scopes: Mapping[str, GitHubScope],
+        cluster: Cluster,
+        journal: Journal,
+        clock: Clock,
+        bus: Bus,
+    ) -> None:
+        self._prefix = name_prefix(installation)
+        self._scopes = scopes
+        self._cluster = cluster
+        self._journal = journal
+        self._clock = clock
+        self._bus = bus
+        self._readings = {name: _ScopeReading() for name in scopes}
+        self._slurm_jobs: dict[int, SlurmJob] = {}
+        # Last states of jobs that the listing no longer shows, while their records are open.
+        self._vanished: dict[int, SlurmJob] = {}
+        self._slurm_at: float | None = None
+        self._slurm_error: str | None = None
+        self._slurm_lock = anyio.Lock()
+        self._orphans: dict[tuple[str, int], float] = {}
+
+    async def look_at_slurm(self, *, since: float | None = None) -> bool:
+        """List Slurm's jobs once; with ``since``, only if no listing has begun at or after that moment.
+
+        Callers at the same time share one listing. Returns whether Slurm was readable.
+        """
+        async with self._slurm_lock:
+            if since is not None and self._slurm_at is not None and self._slurm_at >= since and not self._slurm_error:
+                return True
+            if self._slurm_at is not None:
+                await self._clock.sleep(self._slurm_at + LISTING_SPACING - self._clock.now())
+            began = self._clock.now()
+            try:
+                listed = {job.id: job for job in await self._cluster.list_jobs()}
+                await self._resolve_vanished(listed, began)
+            except SlurmError as error:
+                if self._slurm_error is None:
+                    self._bus.emit(SlurmUnreadable(at=self._clock.now(), error=str(error)))
+                self._slurm_error = str(error)
+                return False
+            if self._slurm_error is not None or self._slurm_at is None:
+                self._bus.emit(SlurmReadable(at=self._clock.now()))
+            self._slurm_jobs, self._slurm_at, self._slurm_error = listed, began, None
+            self._attach_ids()
+            return True
+
+    async def _resolve_vanished(self, listed: Mapping[int, SlurmJob], began: float) -> None:
+        """Ask what became of the jobs of open records that a listing does not show; keep the old word if unknown."""
+        ids = {r.slurm_id for r in self._journal.open_records() if r.slurm_id is not None}
+        self._vanished = {i: job for i, job in self._vanished.items() if i in ids and i not in listed}
+        missing = {
+            record.slurm_id
+            for record in self._journal.open_records()
+            if record.slurm_id is not None
+            and record.slurm_id not in listed
+            and record.slurm_id not in self._vanished
+            and (record.submitted_at or 0.0) < began - SUBMISSION_LAG
+        }
+        if not missing:
+            return
+        found = await self._cluster.look_up(sorted(missing))
+        for slurm_id in missing:
+            job = found.get(slurm_id)
+            if job is not None and job.stage is SlurmStage.ENDED:
+                self._vanished[slurm_id] = job
+            elif job is not None and job.ended_at is not None:
+                # A state word of tomorrow, but an end: it is over, whatever it is called.
+                self._vanished[slurm_id] = replace(job, state="GONE")
+
+    def _attach_ids(self) -> None:
+        """Give an intent whose sbatch gave no answer the id of the Slurm job that carries its name."""
+        by_name = {job.name: job for job in sorted(self._slurm_jobs.values(), key=lambda j: -j.id)}
+        for record in self._journal.open_records():
+            if record.slurm_id is None and (job := by_name.get(record.name)) is not None:
+                self._journal.submitted(record.name, job.id, self._clock.now())
+
+    def slurm_job(self, slurm_id: int) -> SlurmJob | None:
+        """The job as the latest listing shows it."""
+        return self._slurm_jobs.get(slurm_id)
+
+    def runs(self, slurm_id: int) -> bool:
+        """Whether the latest listing shows the job running."""
+        job = self._slurm_jobs.get(slurm_id)
+        return job is not None and job.stage is SlurmStage.RUNNING
+
+    async def look_at_runners(self, scope: str) -> None:
+        """Read a scope's registrations."""
+        reading = self._readings[scope]
+        began = self._clock.now()
+        try:
+            listed = await self._scopes[scope].runners()
+        except GitHubError as error:
+            reading.runners_error = str(error)
+        else:
+            reading.runners = {r.name: r for r in listed if r.name.startswith(self._prefix)}
+            reading.runners_at, reading.runners_error = began, None
+            self._note_registrations(scope, reading)
+        self._announce(scope, reading)
+
+    async def look_at_jobs(self, scope: str, repositories: Iterable[str] | None = None) -> None:
+        """Read the queued and running jobs of some repositories of a scope, or of all of them."""
+        reading = self._readings[scope]
+        if repositories is None:
+            began = self._clock.now()
+            try:
+                names = await self._scopes[scope].repositories()
+            except GitHubError as error:
+                reading.listed_error = str(error)
+                self._announce(scope, reading)
+                return
+            reading.listed_at, reading.listed_error = began, None
+            reading.repositories = {name: reading.repositories.get(name, _Repository()) for name in names}
+        else:
+            names = tuple(name for name in repositories if name in reading.repositories) or ()
+        async with anyio.create_task_group() as group:
+            for name in names:
+                group.start_soon(self._look_at_repository, scope, name)
+        self._announce(scope, reading)
+
+    async def _look_at_repository(self, scope: str, name: str) -> None:
+        repository = self._readings[scope].repositories[name]
+        began = self._clock.now()
+        try:
+            jobs = await self._scopes[scope].jobs(name)
+        except GitHubError as error:
+            repository.error = str(error)
+        else:
+            repository.jobs, repository.at, repository.error = jobs, began, None
+            self._note_taken(jobs)
+
+    def _note_registrations(self, scope: str, reading: _ScopeReading) -> None:
+        """Write down who was first seen online or busy, and remember registrations that belong to nobody."""
+        now = self._clock.now()
+        records = {record.name: record for record in self._journal.open_records()}
+        with self._journal.together():
+            for registration in reading.runners.values():
+                record = records.get(registration.name)
+                if record is None:
+                    continue
+                if registration.online and record.online_at is None:
+                    self._journal.online(record.name, now)
+                if registration.busy and record.busy_at is None:
+                    self._journal.busy(record.name, now)
+        orphans = {(scope, r.id) for r in reading.runners.values() if r.name not in records}
+        kept = {key: at for key, at in self._orphans.items() if key[0] != scope or key in orphans}
+        self._orphans = {**dict.fromkeys(sorted(orphans), now), **kept}
+
+    def _note_taken(self, jobs: Iterable[Job]) -> None:
+        now = self._clock.now()
+        taken = {job.runner_name for job in jobs if job.status is JobStatus.IN_PROGRESS and job.runner_name}
+        with self._journal.together():
+            for record in self._journal.open_records():
+                if record.name in taken and record.busy_at is None:
+                    self._journal.busy(record.name, now)
+
+    def _announce(self, scope: str, reading: _ScopeReading) -> None:
+        """One event when a scope becomes unreadable, one when it is readable again."""
+        view = self._scope_view(scope)
+        error = view.jobs_error or view.runners_error
+        if error is not None and reading.readable is not False:
+            reading.readable = False
+            self._bus.emit(GitHubUnreadable(at=self._clock.now(), scope=scope, error=error))
+        elif error is None and view.jobs_readable and view.runners_readable and reading.readable is not True:
+            reading.readable = True
+            self._bus.emit(GitHubReadable(at=self._clock.now(), scope=scope))
+
+    def _scope_view(self, scope: str) -> ScopeView:
+        reading = self._readings[scope]
+        repositories = reading.repositories.values()
+        times = [repository.at for repository in repositories]
+        # A scope without repositories has been read when that was found out.
+        read = min((at for at in times if at is not None), default=reading.listed_at) if None not in times else None
+        errors = (f"{name}: {r.error}" for name, r in reading.repositories.items() if r.error is not None)
+        return ScopeView(
+            scope, read, reading.runners_at, reading.listed_error or next(errors, None), reading.runners_error
+        )
+
+    def world(self, *, surplus_since: Mapping[str, float], last_tried: Mapping[str, float], draining: bool) -> World:
+        """The snapshot of this moment."""
+        jobs = tuple(
+            job for reading in self._readings.values() for repo in reading.repositories.values() for job in repo.jobs
+        )
+        records = self._journal.open_records()
+        open_names = {record.name for record in records}
+        open_ids = {record.slurm_id for record in records}
+        taken = {job.runner_name: job.id for job in jobs if job.status is JobStatus.IN_PROGRESS and job.runner_name}
+        strays = (j for j in self._slurm_jobs.values() if j.name not in open_names and j.id not in open_ids)
+        orphans = (
+            OrphanRegistration(scope, registration, self._orphans[scope, registration.id])
+            for scope, reading in self._readings.items()
+            for registration in reading.runners.values()
+            if (scope, registration.id) in self._orphans and registration.name not in open_names
+        )
+        return World(
+            jobs=jobs,
+            runners=tuple(self._runner(record, taken) for record in records),
+            scopes=MappingProxyType({name: self._scope_view(name) for name in self._readings}),
+            slurm=SlurmView(self._slurm_at, self._slurm_error),
+            strays=tuple(strays),
+            orphans=tuple(orphans),
+            troubles=self._journal.troubles(),
+            surplus_since=surplus_since,
+            last_tried=last_tried,
+            draining=draining,
+        )
+
+    def _runner(self, record: RunnerRecord, taken: Mapping[str, int]) -> Runner:
+        slurm = None
+        if record.slurm_id is not None:
+            slurm = self._slurm_jobs.get(record.slurm_id) or self._vanished.get(record.slurm_id)
+        reading = self._readings.get(record.scope)
+        registration = reading.runners.get(record.name) if reading is not None else None
+        return Runner(record, slurm, registration, taken.get(record.name))

@@ -1,0 +1,1 @@
+"""Plain bash that runs on the compute node."""
