@@ -1,0 +1,64 @@
+"""The simulated GitHub behind a real socket: in this process' event loop, or in a thread of its own for a test."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import uvicorn
+from starlette.applications import Starlette
+
+STOP_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A running server: its base URL, and the application."""
+
+    url: str
+    app: Starlette
+
+
+def listen(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
+    """A listening socket; port 0 takes a free one."""
+    return socket.create_server((host, port))
+
+
+def url_of(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"http://{host}:{port}"
+
+
+def server_of(app: Starlette) -> uvicorn.Server:
+    """A server that leaves the Date header to the application: the simulation's clock may be another."""
+    return uvicorn.Server(
+        uvicorn.Config(app, log_level="warning", date_header=False, server_header=False, lifespan="off")
+    )
+
+
+async def serve(app: Starlette, listening: socket.socket) -> None:
+    """Serve until cancelled or told to stop by a signal."""
+    await server_of(app).serve(sockets=[listening])
+
+
+@contextmanager
+def serve_in_thread(make: Callable[[str], Starlette]) -> Iterator[Served]:
+    """A server on a free port, stopped at the end; ``make`` is given the URL it will have."""
+    with listen() as listening:
+        url = url_of(listening)
+        app = make(url)
+        server = server_of(app)
+        thread = threading.Thread(
+            target=server.run, kwargs={"sockets": [listening]}, name="simulated-github", daemon=True
+        )
+        thread.start()
+        try:
+            yield Served(url, app)
+        finally:
+            server.should_exit = True
+            thread.join(STOP_SECONDS)
+            if thread.is_alive():
+                raise RuntimeError(f"the simulated GitHub at {url} did not stop within {STOP_SECONDS:.0f} s")

@@ -1,0 +1,336 @@
+"""A job message as a one-job workflow file for act. Pure.
+
+Expressions stay expressions; the contexts that only the service knows (``needs``, ``strategy``, ``inputs``, its share
+of ``github``) are put into them as literals, and the matrix becomes one of a single combination.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+SETUP, COLLECT, HOOK_STARTED, HOOK_COMPLETED = "__setup", "__collect", "__hook_started", "__hook_completed"
+PLATFORM = "stand-in"
+_SHELLS = {
+    "": "bash -e {0}",
+    "bash": "bash --noprofile --norc -e -o pipefail {0}",
+    "sh": "sh -e {0}",
+    "python": "python {0}",
+}
+_PART = re.compile(r"'(?:[^']|'')*'|\s*\.\s*[A-Za-z_][A-Za-z0-9_-]*|[A-Za-z_][A-Za-z0-9_-]*|\s+|.", re.DOTALL)
+_EVENT = re.compile(r"[a-z_]+")
+_CALL = re.compile(r"\s*format\s*\(\s*('(?:[^']|'')*')\s*,(.*)\)\s*", re.DOTALL)
+# act knows these itself, and better: they are places on this machine.
+_OWN_GITHUB = frozenset({"workspace", "event", "event_path", "token", "env", "path", "action", "action_path"})
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Paths on this machine that a job's workflow refers to.
+
+    ``workspace`` is where steps run; ``files`` gets the collected results; ``archives`` maps a repository that a
+    checkout step wants to its tarball; ``hold`` is the script that runs a step's shell; the hooks are absolute paths.
+    """
+
+    workspace: str
+    files: str
+    archives: Mapping[str, str]
+    hold: str
+    hook_started: str | None = None
+    hook_completed: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """One of the job's own steps: ``key`` is its id or position in act's workflow; names are not evaluated yet."""
+
+    key: str
+    id: str
+    name: str | None
+    text: str
+    continue_on_error: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The workflow file's content, the event's name, and the steps to look for in act's log."""
+
+    document: Document
+    event_name: str
+    steps: tuple[StepPlan, ...]
+    outputs: tuple[str, ...]
+
+
+def plain(data: Any) -> Any:
+    """Context data as plain values."""
+    if isinstance(data, Mapping):
+        if data.get("t") == 2:
+            return {pair["k"]: plain(pair["v"]) for pair in data.get("d") or ()}
+        if data.get("t") == 1:
+            return [plain(item) for item in data.get("a") or ()]
+        return next((data[key] for key in ("s", "b", "n") if key in data), None)
+    return data
+
+
+def checkouts(message: Mapping[str, Any]) -> tuple[str, ...]:
+    """The repositories (``owner/name``) that the job's checkout steps want."""
+    own = plain(message["contextData"]["github"])["repository"]
+    found = dict.fromkeys(
+        _literal(_inputs(step).get("repository")) or own for step in message["steps"] if _is_checkout(step)
+    )
+    return tuple(found)
+
+
+def plan(message: Mapping[str, Any], places: Places, constants: Mapping[str, Mapping[str, Any]]) -> Plan:
+    """The workflow that act is to run. ``constants`` adds members to contexts, e.g. ``{"runner": {"name": …}}``."""
+    contexts = {name: plain(data) for name, data in (message.get("contextData") or {}).items()}
+    writer = _Writer(contexts, constants)
+    steps, known = _steps(message, places, writer)
+    outputs = writer.value(message.get("jobOutputs")) or {}
+    steps.append(_collect(places, tuple(outputs.values())))
+    job: Document = {"runs-on": PLATFORM, "name": "job", "steps": steps}
+    if contexts.get("matrix"):
+        job["strategy"] = {"matrix": {key: [value] for key, value in contexts["matrix"].items()}}
+    environment: dict[str, Any] = {}
+    for given in message.get("environmentVariables") or ():
+        environment.update(writer.value(given) or {})
+    if environment:
+        job["env"] = environment
+    defaults: dict[str, Any] = {}
+    for given in message.get("defaults") or ():
+        defaults.update((writer.value(given) or {}).get("run") or {})
+    for step in steps:
+        if "run" in step and step["id" if "id" in step else "run"] not in (SETUP, COLLECT):
+            step["shell"] = _held(str(step.get("shell") or defaults.get("shell") or ""), places)
+    if defaults:
+        job["defaults"] = {"run": defaults}
+    for field, key in (("jobContainer", "container"), ("jobServiceContainers", "services")):
+        if message.get(field):
+            job[key] = writer.value(message[field])
+    event = str(contexts["github"].get("event_name"))
+    event = event if _EVENT.fullmatch(event) else "push"  # it becomes an argument of act's
+    document = {"name": contexts["github"].get("workflow") or "workflow", "on": [event], "jobs": {"job": job}}
+    return Plan(document, event, tuple(known), tuple(outputs))
+
+
+class _Writer:
+    """Template tokens back into YAML values."""
+
+    def __init__(self, contexts: Mapping[str, Any], constants: Mapping[str, Mapping[str, Any]]) -> None:
+        self._whole = {name: contexts.get(name) or {} for name in ("needs", "strategy", "inputs", "vars")}
+        github = {key: value for key, value in (contexts.get("github") or {}).items() if key not in _OWN_GITHUB}
+        self._members: dict[str, Mapping[str, Any]] = {**constants, "github": github}
+
+    def value(self, token: Any) -> Any:
+        if not isinstance(token, Mapping):
+            return token
+        match token.get("type"):
+            case 0:
+                return token["lit"]
+            case 1:
+                return [self.value(item) for item in token.get("seq") or ()]
+            case 2:
+                return {str(self.value(pair["Key"])): self.value(pair["Value"]) for pair in token.get("map") or ()}
+            case 3:
+                return self.text(str(token["expr"]))
+            case 5:
+                return bool(token.get("bool", False))
+            case 6:
+                return token.get("num", 0)
+            case _:
+                return None
+
+    def text(self, expression: str) -> str:
+        """An expression as a text with embedded ones; ``format('a {0}', x)`` is taken apart again."""
+        call = _CALL.fullmatch(expression)
+        arguments = None if call is None else _split(call[2])
+        if call is None or arguments is None:
+            return f"${{{{ {self.expression(expression)} }}}}"
+        template = call[1][1:-1].replace("''", "'")
+
+        def fill(match: re.Match[str]) -> str:
+            if match[1] is None:
+                return match[0][0]
+            return f"${{{{ {self.expression(arguments[int(match[1])].strip())} }}}}"
+
+        return re.sub(r"\{\{|\}\}|\{(\d+)\}", fill, template)
+
+    def expression(self, expression: str) -> str:
+        """The expression with known contexts as literals."""
+        parts = _PART.findall(expression)
+        written: list[str] = []
+        position = 0
+        while position < len(parts):
+            name = parts[position].lower()
+            after = parts[position + 1].strip() if position + 1 < len(parts) else ""
+            member = after[1:].strip().lower() if after.startswith(".") else None
+            if name in self._whole:
+                written.append(_constant(self._whole[name]))
+            elif member is not None and member in self._members.get(name, {}):
+                written.append(_constant(self._members[name][member]))
+                position += 1
+            else:
+                written.append(parts[position])
+            position += 1
+        return "".join(written)
+
+
+def _constant(value: Any) -> str:
+    """A value as an expression that holds no brace pairs, which would end the embedded expression for act."""
+
+    def part(match: re.Match[str]) -> str:
+        text = match[0]
+        if text.startswith('"'):
+            return text.replace("{", "\\u007b").replace("}", "\\u007d")
+        return text + " "
+
+    written = re.sub(r'"(?:[^"\\]|\\.)*"|[{}]', part, json.dumps(value))
+    return "fromJSON('" + written.replace("'", "''") + "')"
+
+
+def _split(arguments: str) -> list[str] | None:
+    """The arguments of a call; None if the text closes more than it opens (then it was not one call)."""
+    found, depth = [""], 0
+    for part in _PART.findall(arguments):
+        depth += (part in "([") - (part in ")]")
+        if depth < 0:
+            return None
+        if part == "," and depth == 0:
+            found.append("")
+        else:
+            found[-1] += part
+    return found
+
+
+def _steps(message: Mapping[str, Any], places: Places, writer: _Writer) -> tuple[list[Document], list[StepPlan]]:
+    steps: list[Document] = [_setup(places)]
+    known: list[StepPlan] = []
+    if places.hook_started is not None:
+        steps.append({"id": HOOK_STARTED, "name": "Set up runner", "shell": "bash", "run": _hook(places.hook_started)})
+        known.append(StepPlan(HOOK_STARTED, HOOK_STARTED, "Set up runner", "", False))
+    for step in message["steps"]:
+        made, text = _step(step, places, writer)
+        name = step.get("contextName") or step.get("name") or ""
+        key = str(len(steps))
+        if name and not name.startswith("__"):
+            made["id"] = key = name
+        shown = writer.value(step.get("displayNameToken")) or made.get("name")
+        if shown is not None:
+            made["name"] = shown
+        tolerant = made.get("continue-on-error") not in (None, False)
+        known.append(StepPlan(key, str(step["id"]), None if shown is None else str(shown), text, tolerant))
+        steps.append(made)
+    if places.hook_completed is not None:
+        run = _hook(places.hook_completed)
+        steps.append({"id": HOOK_COMPLETED, "name": "Complete runner", "if": "always()", "shell": "bash", "run": run})
+        known.append(StepPlan(HOOK_COMPLETED, HOOK_COMPLETED, "Complete runner", "", False))
+    return steps, known
+
+
+def _step(step: Mapping[str, Any], places: Places, writer: _Writer) -> tuple[Document, str]:
+    made: Document = {"if": "${{ " + writer.expression(step.get("condition") or "success()") + " }}"}
+    inputs = {name: writer.value(token) for name, token in _inputs(step).items()}
+    for field, key in (
+        ("environment", "env"),
+        ("continueOnError", "continue-on-error"),
+        ("timeoutInMinutes", "timeout-minutes"),
+    ):
+        if step.get(field) is not None:
+            made[key] = writer.value(step[field])
+    reference = step["reference"]
+    kind = str(reference["type"]).lower()
+    if kind in ("script", "3"):
+        text = str(inputs["script"])
+        made["run"] = text
+        if inputs.get("shell"):
+            made["shell"] = inputs["shell"]
+        if inputs.get("workingDirectory"):
+            made["working-directory"] = inputs["workingDirectory"]
+    elif _is_checkout(step):
+        text = f"{reference['name']}@{reference.get('ref')}"
+        made.update(_checkout(step, inputs, places))
+    else:
+        text = _uses(reference, kind)
+        made["uses"] = text
+        if inputs:
+            made["with"] = inputs
+    return made, text
+
+
+def _uses(reference: Mapping[str, Any], kind: str) -> str:
+    if kind in ("containerregistry", "2"):
+        return f"docker://{reference['image']}"
+    if reference.get("repositoryType") == "self":
+        return str(reference["path"])
+    path = f"/{reference['path']}" if reference.get("path") else ""
+    return f"{reference['name']}{path}@{reference.get('ref')}"
+
+
+def _is_checkout(step: Mapping[str, Any]) -> bool:
+    return str(step["reference"].get("name") or "").lower() == "actions/checkout"
+
+
+def _inputs(step: Mapping[str, Any]) -> dict[str, Any]:
+    return {str(pair["Key"]): pair["Value"] for pair in (step.get("inputs") or {}).get("map") or ()}
+
+
+def _literal(token: Any) -> str:
+    return token if isinstance(token, str) else ""
+
+
+def _checkout(step: Mapping[str, Any], inputs: Mapping[str, Any], places: Places) -> Document:
+    """Unpack the tarball that was fetched beforehand; values go in by the environment, never into the script."""
+    wanted = _literal(_inputs(step).get("repository"))
+    archive = places.archives.get(wanted) if wanted else next(iter(places.archives.values()), None)
+    environment = {
+        "STAND_IN_ARCHIVE": archive or "",
+        "STAND_IN_TARGET": str(inputs.get("path") or "."),
+        "STAND_IN_REPOSITORY": wanted or next(iter(places.archives), ""),
+    }
+    run = (
+        'echo "Syncing repository: $STAND_IN_REPOSITORY"\n'
+        '[ -r "$STAND_IN_ARCHIVE" ] || { echo "repository $STAND_IN_REPOSITORY was not delivered"; exit 1; }\n'
+        'mkdir -p "$STAND_IN_TARGET" && tar -xzf "$STAND_IN_ARCHIVE" -C "$STAND_IN_TARGET" --strip-components=1\n'
+    )
+    name = f"Run {step['reference']['name']}@{step['reference'].get('ref')}"
+    where = places.workspace
+    return {"name": name, "run": run, "shell": "sh -e {0}", "env": environment, "working-directory": where}
+
+
+def _held(shell: str, places: Places) -> str:
+    """The step's shell, run by one that does not end before a cancellation has reached act."""
+    if shell not in _SHELLS and ("{0}" not in shell or "${{" in shell):
+        return shell
+    hold = places.hold.replace("'", "'\\''")
+    return f"bash '{hold}' {_SHELLS.get(shell, shell)}"
+
+
+def _setup(places: Places) -> Document:
+    """act makes a workspace of its own; it becomes a link to the one that the runner's work folder holds."""
+    run = 'made=$PWD; cd /; rmdir "$made"; ln -s "$STAND_IN_WORKSPACE" "$made"\n'
+    return {"id": SETUP, "run": run, "shell": "sh -e {0}", "env": {"STAND_IN_WORKSPACE": places.workspace}}
+
+
+def _hook(path: str) -> str:
+    quoted = "'" + path.replace("'", "'\\''") + "'"
+    return f"bash -e {quoted}\n"
+
+
+def _collect(places: Places, outputs: Sequence[Any]) -> Document:
+    """Last of all, whatever happened: what became of the steps, and the job's outputs, one file each."""
+    environment = {"STAND_IN_STEPS": "${{ toJSON(steps) }}", "STAND_IN_FILES": places.files}
+    environment.update({f"STAND_IN_OUTPUT_{number}": output for number, output in enumerate(outputs)})
+    lines = ['printf %s "$STAND_IN_STEPS" > "$STAND_IN_FILES/steps"']
+    lines += [f'printf %s "$STAND_IN_OUTPUT_{n}" > "$STAND_IN_FILES/output.{n}"' for n in range(len(outputs))]
+    return {
+        "id": COLLECT,
+        "if": "always()",
+        "run": "\n".join(lines) + "\n",
+        "shell": "sh -e {0}",
+        "env": environment,
+        "working-directory": places.files,
+    }
