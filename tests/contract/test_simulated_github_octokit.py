@@ -1,0 +1,78 @@
+"""GitHub's own client, Octokit, makes the calls of this project against the simulated GitHub, over real HTTP."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.contract.simulated_github import BUILD, WORKFLOW
+
+from slurm_gha.domain.clock import SystemClock
+from slurm_gha.testing.github.app import create_app
+from slurm_gha.testing.github.serve import Served, serve_in_thread
+from slurm_gha.testing.github.state import GitHub
+
+HERE = Path(__file__).parent / "octokit"
+pytestmark = pytest.mark.node
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    if shutil.which("node") is None or not (HERE / "node_modules").is_dir():
+        pytest.fail("Octokit is not installed: run `make octokit` (npm ci in tests/contract/octokit)")
+    with serve_in_thread(lambda url: create_app(_github(url), in_process=False)) as found:
+        yield found
+
+
+def _github(url: str) -> GitHub:
+    github = GitHub(SystemClock(), url=url)
+    github.add_repository("octo/app", {BUILD: WORKFLOW})
+    github.add_repository("octo/lib", {})
+    github.add_token("octokit-token")
+    return github
+
+
+def test_octokit_makes_the_same_calls(served: Served) -> None:
+    github: GitHub = served.app.state.github
+    runs = [github.dispatch("octo/app", BUILD).id for _ in range(5)]
+    environment = {"PATH": os.environ["PATH"], "GITHUB_TOKEN": "octokit-token"}
+    command = ["node", "calls.mjs", served.url, "octo", "app", str(runs[0])]
+    done = subprocess.run(command, cwd=HERE, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    files = [".credentials", ".credentials_rsaparams", ".runner"]
+    runners = {
+        "status": 201,
+        "files": files,
+        "taken": {"status": 409, "message": "Already exists - A runner with the name already exists."},
+        "listed": ["octokit-1"],
+        "one": "offline",
+        "registration": True,
+        "removal": True,
+        "removed": {"status": 204},
+    }
+    assert found == {
+        "user": "octocat",
+        "limit": 5000,
+        "repository": "octo/app",
+        "repositories": ["app", "lib"],
+        "queued": runs[::-1],
+        "unchanged": {"status": 304, "message": None},
+        "run": "queued",
+        "jobs": [{"name": "build", "status": "queued", "labels": ["self-hosted", "Small"]}],
+        "job": "build",
+        "log": {"status": 404, "message": "Not Found"},
+        "ForRepo": runners,
+        "ForOrg": runners,
+        "rerunRunning": {"status": 403, "message": "This workflow is already running"},
+        "cancel": {"status": 202},
+        "cancelAgain": {"status": 409, "message": "Cannot cancel a workflow run that is completed."},
+        "forceCancel": {"status": 409, "message": "Cannot cancel a workflow run that is completed."},
+        "rerunFailed": {"status": 201},
+        "missing": {"status": 404, "message": "Not Found"},
+    }

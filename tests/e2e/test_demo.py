@@ -1,0 +1,135 @@
+"""``slurm-gha demo`` as somebody would run it, in a pipe: what it shows, what it costs, and that it leaves nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from slurm_gha.testing.demo.project import EXPECTED
+from slurm_gha.testing.processes import processes_of
+
+pytestmark = [pytest.mark.slow, pytest.mark.slurm]
+COMMAND = (sys.executable, "-m", "slurm_gha", "demo")
+PATIENCE = 150.0
+
+
+class Demo:
+    """The running demo; ``text`` is what it has printed so far."""
+
+    def __init__(self, process: subprocess.Popen[str], output: Path) -> None:
+        self.process, self._output = process, output
+
+    @property
+    def text(self) -> str:
+        return self._output.read_text()
+
+    def until(self, words: str) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while words not in self.text:
+            assert self.process.poll() is None, self.text
+            assert time.monotonic() < deadline, self.text
+            time.sleep(0.1)
+
+    def end(self) -> int:
+        return self.process.wait(PATIENCE)
+
+    def directories(self) -> list[Path]:
+        """The directories it has told of."""
+        return sorted({Path(found) for found in re.findall(r"/tmp/slurm-gha-\w+", self.text)})
+
+    def nothing_is_left(self) -> None:
+        directories = self.directories()
+        assert directories
+        assert not [path for path in directories if path.exists()]
+        assert not processes_of([str(path) for path in directories])
+        assert "✓ every process of the demo has ended" in self.text
+        assert "✓ every directory of the demo is removed" in self.text
+
+
+@contextmanager
+def demo(tmp_path: Path, *arguments: str) -> Iterator[Demo]:
+    output = tmp_path / "output"
+    with (
+        output.open("w") as file,
+        subprocess.Popen(
+            [*COMMAND, *arguments], stdout=file, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        ) as process,
+    ):
+        try:
+            yield Demo(process, output)
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+                process.wait(60)
+
+
+def test_every_job_ends_as_it_should_and_nothing_is_left(tmp_path: Path) -> None:
+    began = time.monotonic()
+    with demo(tmp_path) as shown:
+        status = shown.end()
+    took = time.monotonic() - began
+    text = shown.text
+    assert status == 0, text
+    assert "\x1b" not in text
+    assert "✗" not in text
+    jobs = text[text.index("\nJobs\n") : text.index("\nLog of ")]
+    for name, conclusion in EXPECTED.items():
+        assert re.search(rf"^{re.escape(name)}\s.*\b{conclusion}\b", jobs, re.MULTILINE), (name, jobs)
+    assert re.search(r"^survey\s+large\s+cancelled\s+[\d.]+ s\s*$", jobs, re.MULTILINE), "it never ran"
+    assert "FAILED: up to 1 there are 0 primes; primes.sh printed 1:" in text
+    assert int(re.search(r"^Calls to GitHub: (\d+) counted", text, re.MULTILINE)[1]) > 0  # type: ignore[index]
+    calls = text[text.index("\nCalls to Slurm:") :]
+    assert int(re.search(r"(\d+) sbatch", calls)[1]) >= len(EXPECTED) - 1  # type: ignore[index]
+    assert int(re.search(r"(\d+) squeue", calls)[1]) > 0  # type: ignore[index]
+    # Somebody sees each of them on their way.
+    for state in ("queued", "pending", "running"):
+        assert re.search(rf" s  \S+.* {state}\b", text), state
+    shown.nothing_is_left()
+    assert took < 90, f"{took:.0f} s: too long to watch"
+
+
+def test_interrupted_in_the_middle_it_takes_everything_down(tmp_path: Path) -> None:
+    with demo(tmp_path) as shown:
+        shown.until(" running ")
+        os.killpg(shown.process.pid, signal.SIGINT)  # as a terminal does: whatever it has started hears it too
+        status = shown.end()
+    assert status == 128 + signal.SIGINT, shown.text
+    assert "Interrupted. Taking everything down" in shown.text
+    assert "Traceback" not in shown.text
+    shown.nothing_is_left()
+
+
+def test_kept_it_can_be_played_with_until_it_is_interrupted(tmp_path: Path) -> None:
+    with demo(tmp_path, "--keep") as shown:
+        shown.until("Ctrl-C takes everything down.")
+        [page] = re.findall(r"^  GitHub +(\S+)$", shown.text, re.MULTILINE)
+        [command] = re.findall(r"^  status +(.+)$", shown.text, re.MULTILINE)
+        looked = subprocess.run(
+            [*shlex.split(command.replace("--watch", "--json"))], capture_output=True, text=True, check=True
+        )
+        assert json.loads(looked.stdout)["running"] is True
+        assert "edge-cases" in httpx2.get(page).text
+        pushed = httpx2.post(page, params={"do": "dispatch", "workflow": ".github/workflows/survey.yml"})
+        assert pushed.status_code == 303
+        assert httpx2.post(page, params={"do": "push"}, headers={"sec-fetch-site": "cross-site"}).status_code == 403
+        # Left alone in the middle of a job, it still cleans up.
+        deadline = time.monotonic() + 60
+        while "in progress" not in httpx2.get(page).text:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        shown.process.send_signal(signal.SIGINT)
+        status = shown.end()
+    assert status == 0, shown.text
+    shown.nothing_is_left()

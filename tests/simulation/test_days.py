@@ -1,0 +1,57 @@
+"""Whole simulated days of the production controller: nothing lost, doubled or left; one seed, one story."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from slurm_gha.testing.simulation.run import Outcome, simulate
+from slurm_gha.testing.simulation.scenario import Scenario
+
+pytestmark = pytest.mark.slow
+
+
+def run(scenario: Scenario, directory: Path) -> Outcome:
+    directory.mkdir()
+    outcome = simulate(scenario, directory)
+    assert outcome.violations == []
+    assert outcome.unexpected == []
+    return outcome
+
+
+def test_a_day_of_bad_weather(tmp_path: Path) -> None:
+    outcome = run(Scenario(seed=11), tmp_path / "day")
+    assert outcome.jobs > 300
+    started = sum(outcome.conclusions.get(word, 0) for word in ("success", "failure"))
+    assert started > 250
+    # Killed twelve times, with lost answers and lost nodes: still hardly a Slurm job more than there were jobs.
+    assert outcome.slurm_jobs < 1.2 * outcome.jobs
+
+
+def test_the_same_seed_tells_the_same_story(tmp_path: Path) -> None:
+    stories = [run(Scenario(seed=seed, hours=3.0), tmp_path / name) for name, seed in (("a", 5), ("b", 5), ("c", 6))]
+    assert stories[0].digest == stories[1].digest
+    assert stories[0].digest != stories[2].digest
+
+
+def test_in_calm_weather_every_job_costs_one_slurm_job(tmp_path: Path) -> None:
+    calm = Scenario(
+        seed=3, hours=4.0, kills=0, sudden=0.0, outages=0, mishaps=0, rough=False, cancelled=0.0, steal=False
+    )
+    outcome = run(calm, tmp_path / "calm")
+    ran = outcome.conclusions.get("success", 0) + outcome.conclusions.get("failure", 0)
+    # A gpu runner may take a small job, as GitHub allows; the small runner is then withdrawn, in one scancel or more.
+    assert ran <= outcome.slurm_jobs <= ran + outcome.withdrawn
+    assert outcome.withdrawn < 0.1 * ran
+
+
+def test_killed_every_few_minutes(tmp_path: Path) -> None:
+    outcome = run(Scenario(seed=8, hours=3.0, kills=40, outages=1), tmp_path / "killed")
+    assert outcome.jobs > 20
+
+
+def test_configurations_handed_over_as_files(tmp_path: Path) -> None:
+    outcome = run(Scenario(seed=4, hours=4.0, stdin_share=1.0), tmp_path / "stdin")
+    assert outcome.conclusions.get("success", 0) > 20
+    assert not list((tmp_path / "stdin" / "handover").iterdir())
