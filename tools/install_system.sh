@@ -20,6 +20,27 @@ curl curl
 setpriv util-linux
 flock util-linux
 ps procps
+debootstrap debootstrap
+dockerd docker.io
+docker docker.io
+rootlesskit rootlesskit
+slirp4netns slirp4netns
+newuidmap uidmap
+fuse-overlayfs fuse-overlayfs
+runc runc
+podman podman
+skopeo skopeo
+docker-registry docker-registry
+ctr-remote stargz-snapshotter
+squashfuse squashfuse
+mksquashfs squashfs-tools
+fusermount3 fuse3
+mkfs.erofs erofs-utils
+ip iproute2
+nft nftables
+iptables iptables
+zstd zstd
+jq jq
 '
 
 # Daemons are often outside an ordinary user's PATH.

@@ -41,7 +41,7 @@ from slurm_gha.observe.text import OWN_TOKEN
 from slurm_gha.planner.actions import Plan
 from slurm_gha.slurm.cluster import SlurmCluster
 from slurm_gha.slurm.reasons import explain_reason
-from slurm_gha.slurm.script import batch_script, script_values
+from slurm_gha.slurm.script import NodeSite, batch_script, script_values
 from slurm_gha.store.errors import StoreError
 from slurm_gha.store.journal import Journal
 from slurm_gha.store.lock import StateLock
@@ -197,6 +197,7 @@ class Service:
             node_url=service.node_url,
             ca_file=str(service.ca_file) if service.ca_file is not None else None,
             signal_before_end=slurm.signal_before_end,
+            site=node_site(self._settings),
         )
         return batch_script(values)
 
@@ -227,11 +228,13 @@ class Service:
             self._unexpected("reading the configuration again (the old one stays in force)", error)
             return
         names = {table.name for table in settings.scope_tables}
-        fixed = (settings.service, settings.slurm, settings.poll, names)
+        fixed = (settings.service, settings.slurm, settings.poll, settings.images, names)
         before = self._settings
-        if fixed != (before.service, before.slurm, before.poll, {table.name for table in before.scope_tables}):
+        names_before = {table.name for table in before.scope_tables}
+        if fixed != (before.service, before.slurm, before.poll, before.images, names_before):
             told = (
-                "the tables service, slurm and poll and the list of scopes change at a restart only; pools were taken"
+                "the tables service, slurm, poll and images and the list of scopes change at a restart only; "
+                "pools were taken"
             )
             self._log.message(self._clock.now(), "warning", "reload_incomplete", detail=told)
             if names != set(self._tokens):
@@ -313,3 +316,14 @@ async def run_service(config: Path) -> None:
     """Run one installation until it is told to stop; raises ConfigError, StoreError or CannotListen."""
     settings, tokens = load_with_tokens(config)
     await Service(config, settings, tokens, SystemClock()).run()
+
+
+def node_site(settings: Settings) -> NodeSite:
+    """What the scripts of all pools are told of the nodes."""
+    images = settings.images
+    return NodeSite(
+        path=tuple(map(str, settings.slurm.node_path)),
+        images_dir="" if images.dir is None else str(images.dir),
+        stores_dir=str(images.stores_dir),
+        mirrors=tuple(sorted(images.mirrors.items())),
+    )

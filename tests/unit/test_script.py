@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slurm_gha.domain.pool import Handover, Pool, SlurmRequest
+from slurm_gha.domain.pool import Container, Handover, Launcher, Pool, SlurmRequest
 from slurm_gha.domain.secret import Secret
-from slurm_gha.slurm.script import PARTS, ScriptValues, batch_script, head, part, quote, script_values
+from slurm_gha.slurm.script import ScriptValues, batch_script, head, part, parts, quote, script_values
 
 GOLDEN = Path(__file__).parent / "golden" / "batch_script_head.sh"
 NODE = Path(__file__).parents[2] / "src/slurm_gha/node"
@@ -29,6 +29,7 @@ CLAIM = ScriptValues(
     ca_file="/etc/ssl/certs/cluster-ca.pem",
     environment=(("GREETING", 'it\'s a "test"; $(reboot) `reboot` \\'), ("TZ", "Europe/Berlin")),
 )
+CONTAINER = Container(image="ghcr.io/actions/actions-runner:latest")
 TEXT = st.text(st.characters(exclude_characters="\0", codec="utf-8"))
 VARIABLE = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,20}", fullmatch=True)
 
@@ -40,9 +41,13 @@ def _bin(name: str) -> str:
 def test_the_head_is_the_golden_one_and_the_rest_the_node_files_in_order() -> None:
     script = batch_script(CLAIM)
     assert head(CLAIM) == GOLDEN.read_text()
-    assert script == "\n".join([GOLDEN.read_text(), *(part(name) for name in PARTS)])
-    assert {f"{name}.sh" for name in PARTS} == {path.name for path in NODE.glob("*.sh")}
+    assert script == "\n".join([GOLDEN.read_text(), *(part(name) for name in parts(Launcher.HOST))])
     assert script.endswith("\nmain\n")
+
+
+def test_every_node_file_is_part_of_some_script() -> None:
+    used = {f"{name}.sh" for launcher in Launcher for name in parts(launcher)}
+    assert used == {path.name for path in NODE.glob("*.sh")}
 
 
 def test_the_script_is_small_and_plain() -> None:
@@ -53,19 +58,24 @@ def test_the_script_is_small_and_plain() -> None:
     assert script.isascii()
 
 
-def test_the_script_passes_shellcheck_as_a_whole_and_each_part_is_formatted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("launcher", list(Launcher))
+def test_the_script_passes_shellcheck_as_a_whole(launcher: Launcher, tmp_path: Path) -> None:
     """The parts share variables, which only the whole can show to be used and assigned."""
+    values = replace(CLAIM, launcher=launcher, container=None if launcher is Launcher.HOST else CONTAINER)
     # A directive in the middle is about the next command: without it, the checks that the parts leave out are on.
-    whole = re.sub(r"(?m)^# shellcheck shell=.*$", "", batch_script(CLAIM))
+    whole = re.sub(r"(?m)^# shellcheck shell=.*$", "", batch_script(values))
     path = tmp_path / "script.sh"
     path.write_text(whole)
     checked = subprocess.run(
         [_bin("shellcheck"), "--shell=bash", "--severity=warning", str(path)], capture_output=True, text=True
     )
     assert checked.returncode == 0, checked.stdout
-    parts = [str(path) for path in sorted(NODE.glob("*.sh"))]
-    assert subprocess.run([_bin("shellcheck"), *parts], capture_output=True, text=True).stdout == ""
-    assert subprocess.run([_bin("shfmt"), "-i", "2", "-ci", "-d", *parts], capture_output=True, text=True).stdout == ""
+
+
+def test_each_part_is_clean_and_formatted() -> None:
+    files = [str(path) for path in sorted(NODE.glob("*.sh"))]
+    assert subprocess.run([_bin("shellcheck"), *files], capture_output=True, text=True).stdout == ""
+    assert subprocess.run([_bin("shfmt"), "-i", "2", "-ci", "-d", *files], capture_output=True, text=True).stdout == ""
 
 
 def test_no_sbatch_option_can_come_in_by_a_value() -> None:
@@ -77,7 +87,7 @@ def test_no_sbatch_option_can_come_in_by_a_value() -> None:
 
 def _read_back(values: ScriptValues) -> dict[str, str]:
     """What bash makes of the head: its variables, and those of the runner's environment."""
-    names = ["NAME", "HANDOVER", "LAUNCHER", "RUNNER_DIR", "NODE_DIR", "NODE_URL", "CA_FILE", "SECRET"]
+    names = ["NAME", "HANDOVER", "RUNNER_DIR", "NODE_DIR", "NODE_URL", "CA_FILE", "SECRET"]
     told = "".join(f"printf '%s\\0' \"$SG_{name}\"\n" for name in names)
     rest = "printf '%s\\0' \"${SG_ENVIRONMENT[@]}\"\ncompgen -e | grep -c ^SG_ >&2 || true\n"
     done = subprocess.run(

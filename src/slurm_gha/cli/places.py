@@ -26,7 +26,7 @@ def look(settings: Settings) -> list[Answer]:
     if service.tls_key is not None:
         answers.append(_private_file("tls_key", service.tls_key))
     answers.append(_commands(slurm.bin_dir))
-    directories = {table.runner_dir: table.name for table in reversed(settings.pool_tables)}
+    directories = {table.runner_dir: table.name for table in reversed(settings.pool_tables) if table.runner_dir}
     answers += [_runner(f"pool {pool} runner_dir", path) for path, pool in reversed(directories.items())]
     answers += _node_url(settings)
     return answers

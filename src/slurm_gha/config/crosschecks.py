@@ -177,6 +177,7 @@ def _pools(document: Mapping[str, Any]) -> Iterator[Finding]:
             if folded in seen:
                 yield ("pool", index, "labels", position), f'"{shown(label)}" is there twice (case does not matter)'
             seen.add(folded)
+        yield from _launcher(index, pool)
         request = pool.get("slurm")
         if isinstance(request, dict):
             yield from _request(("pool", index, "slurm"), request, before_end)
@@ -184,6 +185,31 @@ def _pools(document: Mapping[str, Any]) -> Iterator[Finding]:
         name = table.get("name")
         if pools and isinstance(name, str) and all(_leaves_out(pool, name) for _, pool in pools):
             yield ("scope", index, "name"), f'no pool serves the scope "{shown(name)}"; add it to scopes of a pool'
+
+
+_CONTAINER_KEYS = ("image", "image_runner_dir", "host_loopback")
+_APPTAINER_KEYS = ("docker_in_job", "nvidia", "fakeroot", "scratch")
+
+
+def _launcher(index: int, pool: Mapping[str, Any]) -> Iterator[Finding]:
+    """A pool's launcher and the keys that only some launchers know."""
+    launcher = pool.get("launcher", "host")
+    if launcher == "host":
+        if "runner_dir" not in pool:
+            yield ("pool", index), 'needs runner_dir, an unpacked actions/runner on the nodes, for launcher = "host"'
+    elif "image" not in pool:
+        yield (
+            ("pool", index),
+            f'needs image, what the runner\'s container is made of, for launcher = "{shown(launcher)}"',
+        )
+    allowed = {
+        "host": (),
+        "apptainer": (*_CONTAINER_KEYS, *_APPTAINER_KEYS),
+        "stargz": (*_CONTAINER_KEYS, "snapshotter"),
+    }.get(launcher, _CONTAINER_KEYS)
+    for key in (*_CONTAINER_KEYS, *_APPTAINER_KEYS, "snapshotter"):
+        if key in pool and key not in allowed:
+            yield ("pool", index, key), f'is of no use with launcher = "{shown(launcher)}"'
 
 
 def _leaves_out(pool: Mapping[str, Any], scope: str) -> bool:

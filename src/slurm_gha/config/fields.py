@@ -73,6 +73,12 @@ def _node_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def _mirror_url(text: str) -> str:
+    if split_url(text).path.strip("/"):
+        raise ValueError("must be the URL of a registry's host, without a path")
+    return text.rstrip("/")
+
+
 def _listen(text: str) -> str:
     parse_address(text)
     return text
@@ -143,3 +149,15 @@ NodeDir = Annotated[Path, Written("absolute path"), from_text(_node_dir)]
 TimeLimit = Annotated[int, Written("time limit"), from_text(parse_time_limit)]
 Memory = Annotated[int, Written("memory"), from_text(parse_memory)]
 GresList = Annotated[tuple[Gres, ...], Strict(False), BeforeValidator(_as_list)]
+ImageName = Annotated[
+    str,
+    _matching(
+        r"(docker://)?[A-Za-z0-9/][A-Za-z0-9_.:/@-]{0,254}",
+        'an image: a name such as "runner", a reference such as "ghcr.io/owner/image:tag", or a path',
+    ),
+]
+RegistryHost = Annotated[
+    str,
+    _matching(r"[a-z0-9][a-z0-9.-]{0,252}(:[0-9]{1,5})?", 'the host of a registry, such as "docker.io" or "ghcr.io"'),
+]
+MirrorUrl = Annotated[str, Written("URL"), AfterValidator(_mirror_url)]

@@ -19,15 +19,18 @@ from slurm_gha.config.fields import (
     ExtraOption,
     GitHubUrl,
     GresList,
+    ImageName,
     Installation,
     Label,
     ListenAddress,
     Memory,
+    MirrorUrl,
     Name,
     Names,
     NodeDir,
     NodeUrl,
     PoolName,
+    RegistryHost,
     Repository,
     ScopeName,
     SlurmPath,
@@ -37,11 +40,12 @@ from slurm_gha.config.fields import (
 )
 from slurm_gha.config.units import parse_address
 from slurm_gha.domain.labels import normalise
-from slurm_gha.domain.pool import Handover, Launcher, Policy, Pool, SlurmRequest
+from slurm_gha.domain.pool import Container, Handover, Launcher, Policy, Pool, SlurmRequest, Snapshotter
 from slurm_gha.domain.scope import Scope
 
 _POLICY: dict[str, Any] = {field.name: field.default for field in fields(Policy)}
 _POOL: dict[str, Any] = {field.name: field.default for field in fields(Pool)}
+_CONTAINER: dict[str, Any] = {field.name: field.default for field in fields(Container)}
 
 
 class _Table(BaseModel):
@@ -127,11 +131,30 @@ class SlurmSettings(_Table):
     conf: AbsolutePath | None = Field(
         default=None, description="Path of slurm.conf, if not the built-in one (becomes SLURM_CONF)."
     )
+    node_path: Annotated[tuple[AbsolutePath, ...], Strict(False)] = Field(
+        default=(), description="Directories put in front of PATH on the nodes, where engines are not on it."
+    )
     signal_before_end: Duration = Field(
         default=60.0,
         ge=1,
         le=3600,
         description="How long before its time limit a runner is told to cancel its job, so that GitHub hears of it.",
+    )
+
+
+class ImageSettings(_Table):
+    """Images of runners: where they are, and what makes them quick to get. Only for container launchers."""
+
+    dir: AbsolutePath | None = Field(
+        default=None,
+        description="The catalogue of images that `slurm-gha image` keeps, on a filesystem that nodes share.",
+    )
+    stores_dir: AbsolutePath = Field(
+        default=Path("/run/slurm-gha/stores"), description="Where nodes have the images' read-only stores mounted."
+    )
+    mirrors: dict[RegistryHost, MirrorUrl] = Field(
+        default_factory=dict,
+        description="Pull-through caches by registry. One that does not answer costs a direct pull, not the job.",
     )
 
 
@@ -246,14 +269,46 @@ class PoolSettings(_Table):
         max_length=100,
         description="Labels of its runners. It takes jobs whose `runs-on` labels are all here; case does not matter.",
     )
-    runner_dir: AbsolutePath = Field(
-        description="Directory on the nodes with an unpacked actions/runner; read, never written."
+    runner_dir: AbsolutePath | None = Field(
+        default=None,
+        description="Directory on the nodes with an unpacked actions/runner; read, never written. The launcher "
+        '"host" needs it; others take the runner in the image without it.',
     )
     scopes: Annotated[tuple[str, ...], Strict(False)] | None = Field(
         default=None, min_length=1, description="Names of the scopes it serves; all of them if left out."
     )
     launcher: Annotated[Launcher, Strict(False)] = Field(
-        default=Launcher.HOST, description="How the runner starts on the node; `host`: directly, from `runner_dir`."
+        default=Launcher.HOST,
+        description="How the runner starts on the node. `host`: directly, from `runner_dir`. `docker`, `podman`, "
+        "`stargz`: as a container of an engine of the job's own. `apptainer`: as an Apptainer container.",
+    )
+    image: ImageName | None = Field(
+        default=None,
+        description="Image of the runner's container: a name of the catalogue, a reference such as "
+        "`ghcr.io/actions/actions-runner:latest`, or (`apptainer`) a path on the nodes or `docker://…`.",
+    )
+    image_runner_dir: AbsolutePath = Field(
+        default=Path(_CONTAINER["runner_dir"]),
+        description="Where the image has its runner, unless `runner_dir` is set.",
+    )
+    docker_in_job: bool = Field(
+        default=False, description="Whether jobs of the launcher `apptainer` get a Docker socket; others have one."
+    )
+    host_loopback: bool = Field(
+        default=False,
+        description="Whether containers may reach what listens on the node's loopback interface (as 10.0.2.2).",
+    )
+    nvidia: bool = Field(
+        default=False, description="Whether `apptainer` brings the node's NVIDIA driver along (`--nv`)."
+    )
+    fakeroot: bool = Field(default=False, description="Whether jobs of `apptainer` are root in their container.")
+    scratch: Memory | None = Field(
+        default=None,
+        description="Size of the writable layer of an `apptainer` job, in an image file of its own; without it, the "
+        "node's disk is the limit.",
+    )
+    snapshotter: Annotated[Snapshotter, Strict(False)] = Field(
+        default=Snapshotter.STARGZ, description="What mounts images lazily for the launcher `stargz`."
     )
     handover: Annotated[Handover, Strict(False)] = Field(
         default=Handover.CLAIM,
@@ -282,13 +337,28 @@ class PoolSettings(_Table):
             scopes=frozenset(scopes if self.scopes is None else self.scopes),
             labels=normalise(self.labels),
             request=self.slurm.request(),
-            runner_dir=str(self.runner_dir),
+            runner_dir="" if self.runner_dir is None else str(self.runner_dir),
             launcher=self.launcher,
             handover=self.handover,
             max_runners=self.max_runners,
             idle_timeout=self.idle_timeout,
             runner_group_id=self.runner_group_id,
             environment=tuple(sorted(self.environment.items())),
+            container=self._container(),
+        )
+
+    def _container(self) -> Container | None:
+        if self.launcher is Launcher.HOST or self.image is None:
+            return None
+        return Container(
+            image=self.image,
+            runner_dir=str(self.image_runner_dir),
+            docker_in_job=self.docker_in_job,
+            host_loopback=self.host_loopback,
+            nvidia=self.nvidia,
+            fakeroot=self.fakeroot,
+            scratch_mb=self.scratch or 0,
+            snapshotter=self.snapshotter,
         )
 
 
@@ -298,6 +368,7 @@ class Settings(_Table):
     service: ServiceSettings
     poll: PollSettings = PollSettings()
     slurm: SlurmSettings
+    images: ImageSettings = ImageSettings()
     timeouts: TimeoutSettings = TimeoutSettings()
     scope_tables: Annotated[tuple[ScopeSettings, ...], Strict(False)] = Field(alias="scope", min_length=1)
     pool_tables: Annotated[tuple[PoolSettings, ...], Strict(False)] = Field(alias="pool", min_length=1)

@@ -9,9 +9,45 @@ from slurm_gha.domain.labels import Labels
 
 
 class Launcher(StrEnum):
-    """How the runner starts on the node."""
+    """How the runner starts on the node.
+
+    HOST: directly, from a directory. DOCKER, PODMAN, STARGZ: as a container of an engine of the job's own, whose
+    socket the job's steps may use. APPTAINER: as an Apptainer container, with or without such an engine beside it.
+    """
 
     HOST = "host"
+    DOCKER = "docker"
+    PODMAN = "podman"
+    APPTAINER = "apptainer"
+    STARGZ = "stargz"
+
+
+class Snapshotter(StrEnum):
+    """What mounts an image lazily for the launcher STARGZ."""
+
+    STARGZ = "stargz"
+    SOCI = "soci"
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """How the runner's container is made; not for the launcher HOST.
+
+    ``image``: a name of the catalogue, a registry's reference, or (APPTAINER) a path on the node.
+    ``runner_dir``: where the image has its runner, unless the pool names one on the node.
+    ``docker_in_job``: whether an APPTAINER job gets a Docker socket. ``host_loopback``: whether jobs may reach what
+    listens on the node's loopback interface. ``scratch_mb``: size of an APPTAINER job's writable layer; 0 leaves it
+    to the node's disk.
+    """
+
+    image: str
+    runner_dir: str = "/home/runner"
+    docker_in_job: bool = False
+    host_loopback: bool = False
+    nvidia: bool = False
+    fakeroot: bool = False
+    scratch_mb: int = 0
+    snapshotter: Snapshotter = Snapshotter.STARGZ
 
 
 class Handover(StrEnum):
@@ -42,7 +78,10 @@ class SlurmRequest:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """One kind of runner. ``labels`` are what it registers with; durations are seconds."""
+    """One kind of runner. ``labels`` are what it registers with; durations are seconds.
+
+    ``runner_dir`` is a runner on the node, "" for the one in the container's image.
+    """
 
     name: str
     scopes: frozenset[str]
@@ -55,6 +94,7 @@ class Pool:
     idle_timeout: float = 300.0
     runner_group_id: int = 1
     environment: tuple[tuple[str, str], ...] = ()
+    container: Container | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ prepare_environment() {
   if [[ $(declare -p PATH 2>/dev/null) != 'declare -x'* ]]; then
     PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
   fi
+  PATH=${SG_NODE_PATH:+$SG_NODE_PATH:}$PATH
   export PATH
   if [[ -z ${HOME:-} ]]; then
     unset -v HOME

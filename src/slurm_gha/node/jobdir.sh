@@ -61,10 +61,17 @@ sweep_one() {
   [[ -z $lock ]] || exec {lock}<&-
 }
 
-# remove_tree DIRECTORY: read-only parts too, such as a Go module cache.
+# remove_tree DIRECTORY: read-only parts too, such as a Go module cache, and what belongs to the user's subordinate ids.
 remove_tree() {
   rm -rf --one-file-system -- "$1" 2>/dev/null && return 0
+  as_mapped_root rm -rf --one-file-system -- "$1" 2>/dev/null && return 0
   chmod -R u+rwX -- "$1" 2>/dev/null || true
   rm -rf --one-file-system -- "$1" 2>/dev/null && return 0
   say "could not remove all of $1 on node ${SG_NODE:-?}"
+}
+
+# as_mapped_root COMMAND...: as root of a user namespace in which the user's subordinate ids are mapped.
+as_mapped_root() {
+  unshare --user --map-root-user --map-auto -- "$@" 2>/dev/null && return 0
+  command -v rootlesskit >/dev/null && rootlesskit "$@"
 }

@@ -8,8 +8,10 @@ main() {
   watch_signals
   prepare_environment
   make_job_dir
+  start_guard
   sweep {SG_LOCK}>&- &
   SG_SWEEPER=$!
+  launcher_prepare
   case $SG_HANDOVER in
     claim) claim ;;
     stdin) read_configuration ;;
@@ -17,13 +19,7 @@ main() {
   esac
   end_if_stopped
   start_reporter
-  case $SG_LAUNCHER in
-    host)
-      copy_runner
-      launch_runner
-      ;;
-    *) fail "$SG_EXIT_USAGE" "unknown launcher '$SG_LAUNCHER'" ;;
-  esac
+  launcher_start
   attend "$SG_RUNNER" INT
   conclude
 }
@@ -41,7 +37,7 @@ conclude() {
   case $status in
     0) exit 0 ;;
     "$SG_EXIT_VERSION")
-      fail "$SG_EXIT_VERSION" "GitHub no longer accepts this version of the runner: renew runner_dir $SG_RUNNER_DIR"
+      fail "$SG_EXIT_VERSION" "GitHub no longer accepts this version of the runner: renew ${SG_RUNNER_DIR:-that of image ${SG_IMAGE:-}}"
       ;;
     *) fail "$SG_EXIT_RUNNER" "the runner failed with exit code $status" ;;
   esac
@@ -61,6 +57,7 @@ finish() {
   if [[ -n $SG_JOB_DIR ]]; then
     cd /
     [[ -z $SG_RUNNER ]] || kill -KILL -- "-$SG_RUNNER" 2>/dev/null
+    launcher_stop
     end_leftovers
     end_watcher 1000
     report ended "${SG_LAST_WORDS:-$code}"
@@ -68,10 +65,12 @@ finish() {
       [[ -z $SG_STOPPED_BY ]] && await_end "$SG_SWEEPER" 3000
       end_helper "$SG_SWEEPER"
     fi
+    launcher_clean
     remove_tree "$SG_JOB_DIR"
     if [[ -z $SG_STOPPED_BY ]]; then end_reporter 6000; else end_reporter 2000; fi
     # What a helper that had to be killed was just running.
     end_leftovers
+    end_guard
   fi
   exit "$code"
 }

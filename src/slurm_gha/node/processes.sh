@@ -51,7 +51,7 @@ end_process() {
   local own
   [[ $1 =~ ^[0-9]+$ && -O /proc/$1 ]] || return 0
   ! spared "$1" || return 0
-  parent_of "$$" || return 0
+  parent_of "$SG_SELF" || return 0
   own=$SG_GROUP
   if parent_of "$1" && [[ $SG_GROUP != "$own" ]] && ((SG_GROUP > 1)); then
     kill -KILL -- "-$SG_GROUP" 2>/dev/null || true
@@ -73,19 +73,22 @@ same_cluster() {
   return 0
 }
 
+# Whose helpers and ancestors are spared: the script itself, or the guard in its place.
+SG_SELF=$$
+
 # spared PID: whether it is this script, an ancestor of it, a helper (a descendant, but not by way of the runner),
-# a zombie, or Slurm's own process. Orphans have other parents.
+# the guard, a zombie, or Slurm's own process. Orphans have other parents.
 spared() {
   local pid=$1
   parent_of "$pid" || return 0
   [[ $SG_PROCESS_STATE != [ZX] && $SG_COMMAND != slurmstepd ]] || return 0
   while ((pid > 1)); do
     [[ $pid != "${SG_RUNNER:-}" ]] || break
-    [[ $pid != "$$" ]] || return 0
+    [[ $pid != "$SG_SELF" && $pid != "${SG_GUARD:-}" ]] || return 0
     parent_of "$pid" || return 0
     pid=$SG_PARENT
   done
-  pid=$$
+  pid=$SG_SELF
   while ((pid > 1)); do
     [[ $pid != "$1" ]] || return 0
     parent_of "$pid" || return 1

@@ -10,11 +10,24 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-from slurm_gha.domain.pool import Handover, Launcher, Pool
+from slurm_gha.domain.pool import Container, Handover, Launcher, Pool
 from slurm_gha.domain.secret import Secret
 
-PARTS = ("lib", "environment", "signals", "processes", "jobdir", "claim", "report", "launch_host", "main")
-"""The files of ``node/`` in the order in which they stand in the script; each but the last only defines functions."""
+_COMMON = ("lib", "environment", "signals", "processes", "jobdir", "guard", "claim", "report", "runner")
+_IMAGE = ("catalogue", "mirror", "rootless")
+_LAUNCHER = {
+    Launcher.HOST: (),
+    Launcher.DOCKER: (*_IMAGE, "store", "container"),
+    Launcher.PODMAN: (*_IMAGE, "container"),
+    Launcher.APPTAINER: _IMAGE,
+    Launcher.STARGZ: (*_IMAGE, "container"),
+}
+
+
+def parts(launcher: Launcher) -> tuple[str, ...]:
+    """The files of ``node/`` in the order in which they stand in the script; only the last does more than define."""
+    return (*_COMMON, *_LAUNCHER[launcher], f"launch_{launcher.value}", "main")
+
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # -p: take no functions, options or start-up file from the environment.
@@ -24,6 +37,16 @@ _PREAMBLE = """set -euo pipefail
 set +o allexport +o xtrace +o verbose
 unset -v BASH_XTRACEFD "${!SG_@}"
 """
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSite:
+    """Where nodes find what all pools share: directories, and pull-through caches as (registry, URL)."""
+
+    path: tuple[str, ...] = ()
+    images_dir: str = ""
+    stores_dir: str = "/run/slurm-gha/stores"
+    mirrors: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +71,14 @@ class ScriptValues:
     claim_patience: int = 300
     stop_after_warning: int = 50
     stop_after_cancel: int = 24
+    container: Container | None = None
+    site: NodeSite = NodeSite()
 
     def __post_init__(self) -> None:
         if self.handover is Handover.CLAIM and (self.node_url is None or self.secret is None):
             raise ValueError(f"runner {self.name}: a claim needs node_url and a secret")
+        if self.launcher is not Launcher.HOST and self.container is None:
+            raise ValueError(f"runner {self.name}: the launcher {self.launcher.value} needs a container")
 
 
 def script_values(
@@ -63,6 +90,7 @@ def script_values(
     node_url: str | None = None,
     ca_file: str | None = None,
     signal_before_end: float = 60.0,
+    site: NodeSite = NodeSite(),
 ) -> ScriptValues:
     """The values for a runner of ``pool``; ``secret`` is its claim secret, if its handover is CLAIM."""
     claims = pool.handover is Handover.CLAIM
@@ -78,12 +106,14 @@ def script_values(
         environment=pool.environment,
         # What is left of the warning once the job is cancelled: cleaning up takes seconds, reporting too.
         stop_after_warning=max(1, int(signal_before_end * 0.8)),
+        container=pool.container,
+        site=site,
     )
 
 
 def batch_script(values: ScriptValues) -> str:
     """The whole script for one runner, for sbatch's standard input; raises ValueError for what bash cannot hold."""
-    return "\n".join((head(values), *(part(name) for name in PARTS)))
+    return "\n".join((head(values), *(part(name) for name in parts(values.launcher))))
 
 
 def head(values: ScriptValues) -> str:
@@ -105,7 +135,6 @@ def _assignments(values: ScriptValues) -> str:
     pairs = [
         ("SG_NAME", values.name),
         ("SG_HANDOVER", values.handover.value),
-        ("SG_LAUNCHER", values.launcher.value),
         ("SG_RUNNER_DIR", values.runner_dir),
         ("SG_NODE_DIR", values.node_dir),
         ("SG_NODE_URL", values.node_url or ""),
@@ -115,15 +144,50 @@ def _assignments(values: ScriptValues) -> str:
         ("SG_STOP_AFTER_CANCEL", str(int(values.stop_after_cancel))),
         ("SG_SECRET", values.secret.reveal() if values.secret is not None else ""),
     ]
+    pairs += _container_pairs(values)
     lines = [f"{name}={quote(text)}" for name, text in pairs]
     for name, _ in values.environment:
         if _VARIABLE.fullmatch(name) is None:
             raise ValueError(f"not the name of an environment variable: {name!r}")
     variables = " ".join(quote(f"{name}={text}") for name, text in values.environment)
-    return "\n".join([*lines, f"SG_ENVIRONMENT=({variables})", ""])
+    lines.append(f"SG_ENVIRONMENT=({variables})")
+    if values.container is not None:
+        mirrors = " ".join(quote(f"{registry}={url}") for registry, url in values.site.mirrors)
+        lines.append(f"SG_MIRRORS=({mirrors})")
+    return "\n".join([*lines, ""])
+
+
+def _container_pairs(values: ScriptValues) -> list[tuple[str, str]]:
+    container, site = values.container, values.site
+    pairs = [("SG_NODE_PATH", ":".join(site.path))]
+    if container is None:
+        return pairs
+    pairs += [
+        ("SG_LAUNCHER", values.launcher.value),
+        ("SG_IMAGE", container.image),
+        ("SG_IMAGE_RUNNER", container.runner_dir),
+        ("SG_IMAGES_DIR", site.images_dir),
+        ("SG_HOST_LOOPBACK", _flag(container.host_loopback)),
+    ]
+    if values.launcher is not Launcher.APPTAINER:
+        pairs.append(("SG_STORES_DIR", site.stores_dir))
+    else:
+        pairs += [
+            ("SG_DOCKER", _flag(container.docker_in_job)),
+            ("SG_NVIDIA", _flag(container.nvidia)),
+            ("SG_FAKEROOT", _flag(container.fakeroot)),
+            ("SG_SCRATCH_MB", str(container.scratch_mb)),
+        ]
+    if values.launcher is Launcher.STARGZ:
+        pairs.append(("SG_SNAPSHOTTER", container.snapshotter.value))
+    return pairs
+
+
+def _flag(value: bool) -> str:
+    return "yes" if value else ""
 
 
 @cache
 def part(name: str) -> str:
-    """The text of one of :data:`PARTS`."""
+    """The text of one of :func:`parts`."""
     return resources.files("slurm_gha.node").joinpath(f"{name}.sh").read_text(encoding="utf-8")

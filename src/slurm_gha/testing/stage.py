@@ -243,6 +243,7 @@ class Stage:
 
     def _pool_lines(self, pool: StagePool) -> list[str]:
         keys = {"name": pool.name, "labels": list(pool.labels), "runner_dir": str(self.runner_dir), **pool.keys}
+        keys = {key: value for key, value in keys.items() if value is not None}
         slurm = {"cpus": pool.cpus, "mem": f"{pool.cpus * 200}M", "time": "10m", "partition": "ci", **pool.slurm}
         return [
             "[[pool]]",

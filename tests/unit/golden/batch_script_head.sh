@@ -5,7 +5,6 @@ set +o allexport +o xtrace +o verbose
 unset -v BASH_XTRACEFD "${!SG_@}"
 SG_NAME='sg-uni1-small-k3x9'
 SG_HANDOVER='claim'
-SG_LAUNCHER='host'
 SG_RUNNER_DIR='/opt/actions-runner'
 SG_NODE_DIR='/tmp'
 SG_NODE_URL='https://head.cluster.example:8480'
@@ -14,4 +13,5 @@ SG_CLAIM_PATIENCE='300'
 SG_STOP_AFTER_WARNING='50'
 SG_STOP_AFTER_CANCEL='24'
 SG_SECRET='c2VjcmV0LWZvci1vbmUtY2xhaW0'
+SG_NODE_PATH=''
 SG_ENVIRONMENT=('GREETING=it'\''s a "test"; $(reboot) `reboot` \' 'TZ=Europe/Berlin')

@@ -1,0 +1,135 @@
+# shellcheck shell=bash disable=SC2034 # the files make one script, and share their variables
+# A Docker daemon of this job's own: in user, mount, network and process namespaces of its own, with its socket and all that
+# it keeps in the job directory. Jobs of one user on one node neither see nor clash with each other's.
+
+SG_ENGINE= # directory of the engine, short: Unix sockets below it have to fit into 107 bytes
+SG_ENGINE_LOG=
+SG_DAEMON=
+readonly SG_EXIT_ENGINE=73     # the container engine does not start
+readonly SG_ENGINE_PATIENCE=60 # seconds until it must answer
+
+# rootless DIRECTORY COMMAND...: become COMMAND as root of new namespaces. With a process namespace, nothing that is
+# started in there outlives it, whichever process is killed. Ports are published inside only: fixed ones never clash.
+rootless() {
+  local dir=$1 arguments
+  shift
+  arguments=(--state-dir="$dir/rk" --mtu=65520 --port-driver=none --propagation=rslave --pidns --copy-up=/etc --copy-up=/run)
+  if command -v slirp4netns >/dev/null; then
+    # scancel and the time limit signal every process of the job: the network has to last until the runner has told
+    # GitHub that its job is cancelled.
+    printf '#!/bin/sh\ntrap "" TERM INT HUP USR1\nexec slirp4netns "$@"\n' >"$dir/slirp4netns"
+    chmod 0700 "$dir/slirp4netns"
+    arguments+=(--net=slirp4netns --slirp4netns-binary="$dir/slirp4netns")
+    arguments+=(--slirp4netns-sandbox=auto --slirp4netns-seccomp=auto)
+  else
+    arguments+=(--net=pasta)
+  fi
+  [[ -n ${SG_HOST_LOOPBACK:-} ]] || arguments+=(--disable-host-loopback)
+  export XDG_RUNTIME_DIR=$dir TMPDIR=$dir/tmp
+  mkdir -p -- "$dir/tmp"
+  exec rootlesskit "${arguments[@]}" "$@"
+}
+
+# run_dockerd DIRECTORY ARGUMENT...: become a rootless Docker daemon with its socket at DIRECTORY/docker.sock.
+run_dockerd() {
+  local dir=$1
+  shift
+  # shellcheck disable=SC2016 # expanded by the inner shell
+  rootless "$dir" sh -ec 'rm -rf /run/docker /run/containerd /run/xtables.lock; exec dockerd "$@"' dockerd \
+    --host "unix://$dir/docker.sock" --data-root "$dir/data" --exec-root "$dir/docker" --pidfile "$dir/docker.pid" \
+    --config-file "$dir/daemon.json" "$@"
+}
+
+# need_commands COMMAND...: or end, with the word that names the first that is missing.
+need_commands() {
+  local command
+  for command in "$@"; do
+    command -v "$command" >/dev/null ||
+      fail "$SG_EXIT_NODE" "node $SG_NODE has no command '$command', which launcher $SG_LAUNCHER needs, on PATH ($PATH)"
+  done
+}
+
+# need_user_namespaces: newuidmap, and ids for it to map.
+need_user_namespaces() {
+  local user
+  PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin # where the tools of networks and file systems are
+  need_commands rootlesskit newuidmap newgidmap
+  user=$(id -un)
+  [[ -e /dev/net/tun && -r /dev/net/tun && -w /dev/net/tun ]] ||
+    fail "$SG_EXIT_NODE" "node $SG_NODE: user $user may not open /dev/net/tun, which the job's private network needs"
+  if [[ -r /etc/subuid ]] && ! command -v getsubids >/dev/null; then
+    grep -qE "^($user|$EUID):" /etc/subuid 2>/dev/null || no_subordinate_ids "$user"
+  elif command -v getsubids >/dev/null; then
+    getsubids "$user" >/dev/null 2>&1 || no_subordinate_ids "$user"
+  fi
+}
+
+no_subordinate_ids() {
+  fail "$SG_EXIT_NODE" "node $SG_NODE: user $1 has no range of ids in /etc/subuid and /etc/subgid, which rootless engines need"
+}
+
+# make_engine_dir: a directory for the engine in the job directory.
+make_engine_dir() {
+  SG_ENGINE=$SG_JOB_DIR/e
+  SG_ENGINE_LOG=$SG_ENGINE/engine.log
+  mkdir -- "$SG_ENGINE" "$SG_ENGINE/data"
+}
+
+# start_daemon COMMAND...: in the background, in a process group of its own; COMMAND becomes the daemon.
+start_daemon() {
+  set -m
+  become_daemon "$@" >"$SG_ENGINE_LOG" 2>&1 &
+  SG_DAEMON=$!
+  set +m
+}
+
+become_daemon() {
+  trap - EXIT
+  ignore_signals
+  exec </dev/null {SG_LOCK}>&-
+  [[ -z $SG_REPORTS ]] || exec {SG_REPORTS}>&-
+  SG_SECRET=
+  cd /
+  "$@"
+}
+
+# engine_answers: whether the daemon does.
+engine_answers() {
+  [[ -S $SG_ENGINE/docker.sock ]] &&
+    [[ $(curl --disable --silent --max-time 5 --unix-socket "$SG_ENGINE/docker.sock" http://engine/_ping 2>/dev/null) == OK ]]
+}
+
+# await_engine: until it answers; ends the script if it never will.
+await_engine() {
+  local until
+  now
+  until=$((SG_NOW + SG_ENGINE_PATIENCE * 1000))
+  until engine_answers; do
+    end_if_stopped
+    now
+    if ! kill -0 "$SG_DAEMON" 2>/dev/null; then
+      engine_failed "ended before it answered"
+    elif ((SG_NOW > until)); then
+      engine_failed "did not answer within $SG_ENGINE_PATIENCE s"
+    fi
+    sleep 0.05 || true
+  done
+}
+
+engine_failed() {
+  tail -n 20 -- "$SG_ENGINE_LOG" >&2 || true
+  fail "$SG_EXIT_ENGINE" "the container engine of launcher $SG_LAUNCHER $1 on node $SG_NODE (its last words stand above)"
+}
+
+# stop_engine: at once. Nothing of it is kept, and a process namespace ends with its first process.
+stop_engine() {
+  local pid
+  [[ -n $SG_DAEMON ]] || return 0
+  descendants_of "$SG_DAEMON"
+  kill -KILL -- "-$SG_DAEMON" 2>/dev/null || true
+  for pid in "${SG_FOUND[@]}"; do
+    kill -KILL "$pid" 2>/dev/null || true
+  done
+  wait "$SG_DAEMON" 2>/dev/null || true
+  SG_DAEMON=
+}

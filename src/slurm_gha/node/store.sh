@@ -1,0 +1,83 @@
+# shellcheck shell=bash disable=SC2034 # the files make one script, and share their variables
+# A read-only store: the data-root of a daemon that has the image, mounted once a node. The job's daemon gets links to its
+# layers. That is the layout of Docker's overlay2 and no interface: only the same engine, for the same user, may use it.
+
+# seed_store: link the store into the data-root of the daemon to come; one line if that cannot be.
+seed_store() {
+  local mount why=''
+  [[ -n $SG_IMAGE_HOME && -r $SG_IMAGE_HOME/store.env ]] || return 1
+  mount=$SG_STORES_DIR/$SG_IMAGE_DIGEST
+  if store_fits "$mount" && link_store "$mount"; then return 0; fi
+  rm -rf -- "$SG_ENGINE/data"
+  mkdir -- "$SG_ENGINE/data"
+  say "image $SG_IMAGE: its store is not used, since ${why:-it could not be linked}; getting the image in another way"
+  return 1
+}
+
+# store_fits MOUNT: whether this engine, as this user, can use it; else the reason into $why.
+store_fits() {
+  local range wanted
+  if [[ ! -d $1/overlay2 || ! -d $1/image/overlay2 ]]; then
+    why="it is not mounted at $1 on node $SG_NODE"
+    return 1
+  fi
+  image_value store.env ENGINE_VERSION || true
+  wanted=$SG_VALUE
+  if [[ $wanted != "$(dockerd_version)" ]]; then
+    why="it was made by dockerd $wanted, and node $SG_NODE has $(dockerd_version)"
+    return 1
+  fi
+  image_value store.env UID || true
+  if [[ $SG_VALUE != "$EUID" ]]; then
+    why="it was made for uid $SG_VALUE, and this is uid $EUID"
+    return 1
+  fi
+  image_value store.env SUBUID || true
+  range=$(subordinate_base)
+  if [[ $SG_VALUE != "$range" ]]; then
+    why="it was made for subordinate ids from $SG_VALUE on, and here they begin at ${range:-none}"
+    return 1
+  fi
+}
+
+dockerd_version() {
+  local said
+  said=$(dockerd --version 2>/dev/null) || said=
+  [[ $said =~ version\ ([^,[:space:]]+) ]] && printf '%s' "${BASH_REMATCH[1]}"
+}
+
+# subordinate_base: the first of the user's subordinate user ids.
+subordinate_base() {
+  local name start user
+  user=$(id -un)
+  if command -v getsubids >/dev/null; then
+    # "0: user 100000 65536"
+    read -r _ _ start _ < <(getsubids "$user" 2>/dev/null) || true
+    printf '%s' "${start:-}"
+    return
+  fi
+  while IFS=: read -r name start _; do
+    [[ $name == "$user" || $name == "$EUID" ]] || continue
+    printf '%s' "$start"
+    return
+  done </etc/subuid
+}
+
+# link_store MOUNT: the daemon writes into a layer's directory ("committed", "work") but never into its files.
+link_store() {
+  local store=$1 data=$SG_ENGINE/data layer name file
+  mkdir -m 0711 -- "$data/overlay2" || return
+  cp -a -- "$store/image" "$data/image" || return
+  cp -a -- "$store/overlay2/l" "$data/overlay2/l" || return
+  chmod -R u+w -- "$data/image" "$data/overlay2/l" || return
+  for layer in "$store"/overlay2/*/; do
+    layer=${layer%/}
+    name=${layer##*/}
+    [[ $name != l ]] || continue
+    mkdir -m 0710 -- "$data/overlay2/$name" "$data/overlay2/$name/work" || return
+    ln -s -- "$layer/diff" "$data/overlay2/$name/diff" || return
+    for file in link lower committed; do
+      [[ ! -e $layer/$file ]] || cp -- "$layer/$file" "$data/overlay2/$name/$file" || return
+    done
+  done
+}
