@@ -128,7 +128,6 @@ def test_any_text_survives_and_none_is_run(
     answer = _read_back(values)
     assert answer["NAME"] == name
     assert answer["HANDOVER"] == "claim"
-    assert answer["LAUNCHER"] == "host"
     assert answer["RUNNER_DIR"] == runner_dir
     assert answer["NODE_DIR"] == node_dir
     assert answer["NODE_URL"] == node_url
