@@ -34,11 +34,12 @@ class ActMissingError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Where the runner stands: its name, work folder and the environment that steps inherit."""
+    """Where the runner stands: its name, work folder, the environment that steps inherit, and programs it brings."""
 
     runner_name: str
     work: Path
     environment: Mapping[str, str]
+    programs: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +52,10 @@ class Execution:
     log: str
 
 
-def find_act() -> str:
-    """act beside this Python, or on the PATH."""
-    beside = Path(sys.executable).with_name("act")
-    found = str(beside) if beside.is_file() else shutil.which("act")
+def find_act(programs: Path | None = None) -> str:
+    """act among the runner's own programs, beside this Python, or on the PATH."""
+    places = [folder / "act" for folder in (programs, Path(sys.executable).parent) if folder is not None]
+    found = next((str(place) for place in places if place.is_file()), None) or shutil.which("act")
     if found is None:
         raise ActMissingError("act is not installed: pip install 'slurm-gha[testing]' brings it")
     return found
@@ -80,7 +81,7 @@ class JobExecution:
 
     async def run(self, fetch: Fetch, on_steps: Callable[[list[StepState]], None]) -> Execution:
         """Run all steps. ``fetch`` gives a repository's tarball; ``on_steps`` hears when one begins or ends."""
-        act = find_act()
+        act = find_act(self._machine.programs)
         shutil.rmtree(self._temp, ignore_errors=True)
         files = self._temp / "files"
         for folder in (self._workspace, files, self._temp / "home"):

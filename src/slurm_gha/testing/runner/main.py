@@ -226,7 +226,8 @@ class Listener:
         """Run the job, keep its lease, listen for a cancellation, and report."""
         self._say(f"Running job: {lease.name}")
         work = self._root / self._configuration.work_folder
-        machine = Machine(self._configuration.agent_name, work.resolve(), dict(os.environ))
+        programs = self._root / "externals" / "bin"
+        machine = Machine(self._configuration.agent_name, work.resolve(), dict(os.environ), programs)
         execution = JobExecution(lease.message, machine, self._clock)
         reporter = report.Reporter(connection, lease, self._clock)
         async with anyio.create_task_group() as tasks:
