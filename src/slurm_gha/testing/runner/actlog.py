@@ -12,8 +12,9 @@ from typing import Any
 from slurm_gha.testing.runner.workflow import COLLECT, SETUP, StepPlan
 
 _EXIT = re.compile(r"exit status (\d+)")
-_LAST_WORDS = re.compile(r"Error: Job 'job' failed")
+_LAST_WORDS = re.compile(r"Error: Job 'job[^']*' failed")
 _DRAINED = re.compile(r"stand-in-drained:(\d+)\r?\n?$")
+_NO_REPOSITORY = "located inside a git repository"
 _SHOWN = frozenset({"error", "warning", "notice", "debug", "group", "endgroup"})
 _RESULTS = {"success": "succeeded", "failure": "failed", "cancelled": "canceled", "skipped": "skipped"}
 _FIRST_LINE = re.compile(r"^[^\n]*")
@@ -74,10 +75,15 @@ class JobLog:
             return False
         step = self._step(said)
         if step is None:
-            if said.get("level") in ("error", "fatal") and said.get("stepID") is None and "job" not in said:
-                self.write(now, f"##[error]{said.get('msg')} {said.get('error') or ''}".rstrip())
+            around = "job" not in said or said.get("stepid")  # act's own steps are written so
+            if said.get("level") in ("error", "fatal") and said.get("stepID") is None and around:
+                self._trouble(now, said)
             return False
         return self._step_said(now, said, step)
+
+    def _trouble(self, now: float, said: Mapping[str, Any]) -> None:
+        if _NO_REPOSITORY not in str(said.get("msg")):
+            self.write(now, f"##[error]{said.get('msg')} {said.get('error') or ''}".rstrip())
 
     def _step(self, said: Mapping[str, Any]) -> StepState | None:
         ids = said.get("stepID") or [None]
@@ -96,7 +102,7 @@ class JobLog:
         elif said.get("stepResult") and said.get("stage") == "Main" and len(said["stepID"]) == 1:
             step.result, step.completed_at = _RESULTS.get(said["stepResult"], "failed"), now
             return True
-        elif said.get("level") == "error" and "located inside a git repository" not in message:
+        elif said.get("level") == "error" and _NO_REPOSITORY not in message:
             code = _EXIT.fullmatch(message)
             self.write(now, f"##[error]{f'Process completed with exit code {code[1]}.' if code else message}")
         return False

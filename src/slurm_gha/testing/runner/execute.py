@@ -1,4 +1,4 @@
-"""A job's real steps, run by act in host mode on this machine."""
+"""A job's real steps, run by act on this machine, or in a container if the job asks for one."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ import anyio
 from anyio.streams.text import TextReceiveStream
 
 from slurm_gha.domain.clock import Clock
-from slurm_gha.testing.runner import processes, workflow
+from slurm_gha.testing.github.errors import WorkflowError
+from slurm_gha.testing.runner import docker, processes, workflow
 from slurm_gha.testing.runner.actlog import JobLog, StepState
+from slurm_gha.testing.runner.containers import ContainerError
 
 AFTER_CANCEL_SECONDS = 20.0
 TRACKING = "RUNNER_TRACKING_ID"
@@ -74,6 +76,7 @@ class JobExecution:
         self._hold = self._temp / "files" / "hold.sh"
         self._cancel = anyio.Event()
         self._mark = f"github_{secrets.token_hex(16)}"
+        self._docker_mark = secrets.token_hex(8)
 
     def cancel(self) -> None:
         """Stop: steps are interrupted; those with ``always()`` or ``cancelled()`` still run."""
@@ -87,7 +90,10 @@ class JobExecution:
         for folder in (self._workspace, files, self._temp / "home"):
             folder.mkdir(parents=True, exist_ok=True)
         self._temp.chmod(0o700)
-        shutil.copyfile(str(resources.files("slurm_gha.testing.runner").joinpath("hold.sh")), self._hold)
+        files.chmod(0o777)  # a container's user may be another; others cannot come here
+        for name in ("hold.sh", "services.sh"):
+            text = resources.files("slurm_gha.testing.runner").joinpath(name).read_text()
+            (files / name).write_text(text)
         try:
             archives = await self._archives(fetch)
             return await self._run(act, files, archives, on_steps)
@@ -97,7 +103,7 @@ class JobExecution:
     async def _archives(self, fetch: Fetch) -> dict[str, str]:
         archives: dict[str, str] = {}
         for number, repository in enumerate(workflow.checkouts(self._message)):
-            path = self._temp / f"archive.{number}.tar.gz"
+            path = self._temp / "files" / f"archive.{number}.tar.gz"
             path.write_bytes(await fetch(repository))
             archives[repository] = str(path)
         return archives
@@ -111,26 +117,55 @@ class JobExecution:
             files=str(files),
             archives=archives,
             hold=str(self._hold),
+            services=str(files / "services.sh"),
+            mark=self._docker_mark,
             hook_started=environment.get("ACTIONS_RUNNER_HOOK_JOB_STARTED") or None,
             hook_completed=environment.get("ACTIONS_RUNNER_HOOK_JOB_COMPLETED") or None,
         )
         constants = {"runner": {"name": self._machine.runner_name, "environment": "self-hosted"}}
-        plan = workflow.plan(self._message, places, constants)
         hidden = self._secrets()
+        try:
+            plan = workflow.plan(self._message, places, constants)
+        except (ContainerError, WorkflowError) as error:
+            log = JobLog((), tuple(hidden.values()))
+            log.write(self._clock.now(), f"##[error]{error}")
+            return Execution("failed", {}, (), log.text())
         log = JobLog(plan.steps, tuple(hidden.values()))
         log.write(self._clock.now(), f"Runner name: '{self._machine.runner_name}'\nJob is about to start running.")
-        argv = self._write(act, plan, hidden)
+        try:
+            daemon = await self._daemon(environment, plan.docker)
+        except docker.NoDockerError as error:
+            log.write(self._clock.now(), f"##[error]This job needs Docker for its container or services, and {error}.")
+            return self._conclude(plan, log, files)
+        argv = self._write(act, plan, hidden, daemon)
         started = dict(environment)
         for name in ("ACTIONS_RUNNER_HOOK_JOB_STARTED", "ACTIONS_RUNNER_HOOK_JOB_COMPLETED"):
             started.pop(name, None)
         # act keeps its own things in a home of its own; steps get the real one back through the environment file.
         mark = self._mark
         started.update({"HOME": str(self._temp / "home"), TRACKING: mark, "ACT_DISABLE_VERSION_CHECK": "1"})
-        await self._act(argv, started, log, on_steps)
+        try:
+            await self._act(argv, started, log, on_steps)
+        finally:
+            if daemon is not None:
+                with anyio.CancelScope(shield=True):
+                    await daemon.remove(self._docker_mark)
         left = await processes.kill_marked(f"{TRACKING}={mark}")
         if left:
             log.write(self._clock.now(), f"Cleaning up orphan processes: {left} terminated")
         return self._conclude(plan, log, files)
+
+    async def _daemon(self, environment: Mapping[str, str], needed: bool) -> docker.Daemon | None:
+        """The machine's Docker daemon; a job that does not need one may have none."""
+        try:
+            daemon = docker.find(environment)
+        except docker.NoDockerError:
+            if needed:
+                raise
+            return None
+        if needed:
+            await daemon.check()
+        return daemon
 
     def _conclude(self, plan: workflow.Plan, log: JobLog, files: Path) -> Execution:
         cancelled = self._cancel.is_set()
@@ -193,12 +228,14 @@ class JobExecution:
                 found["GITHUB_TOKEN" if name == "system.github.token" else str(name)] = str(given["value"])
         return found
 
-    def _write(self, act: str, plan: workflow.Plan, hidden: Mapping[str, str]) -> list[str]:
+    def _write(
+        self, act: str, plan: workflow.Plan, hidden: Mapping[str, str], daemon: docker.Daemon | None
+    ) -> list[str]:
         """act's input files, readable by us alone, and its command line, which holds nothing but their names."""
         contents: dict[str, Any] = {
             "workflow.yml": plan.document,
             "event.json": self._github.get("event") or {},
-            "environment.yml": self._environment(),
+            "environment.yml": self._environment(boxed=plan.boxed),
             "secrets.yml": dict(hidden),
         }
         for name, content in contents.items():
@@ -206,15 +243,17 @@ class JobExecution:
             path.touch(mode=0o600)
             path.write_text(json.dumps(content))
         where = str(self._temp)
+        boxed = ("--bind", "--rm", "--network", "") if plan.boxed else ()
         return [
             *(act, plan.event_name, "-P", f"{workflow.PLATFORM}=-self-hosted", "--no-cache-server", "--json"),
-            *("--pull=false", "--action-offline-mode", "--container-daemon-socket", "-"),
+            *("--pull=false", "--action-offline-mode", *boxed),
+            *("--container-daemon-socket", "-" if daemon is None else daemon.address),
             *("--action-cache-path", f"{where}/act", "-j", "job", "-W", f"{where}/workflow.yml"),
             *("-e", f"{where}/event.json", "--env-file", f"{where}/environment.yml"),
             *("--secret-file", f"{where}/secrets.yml", "-a", str(self._github.get("actor") or "nobody")),
         ]
 
-    def _environment(self) -> dict[str, str]:
+    def _environment(self, *, boxed: bool) -> dict[str, str]:
         """What steps find in their environment beyond what act sets: names as GitHub gives them."""
         names = (
             *("repository", "repository_id", "repository_owner", "repository_owner_id", "ref", "ref_name", "ref_type"),
@@ -231,7 +270,7 @@ class JobExecution:
             TRACKING: self._mark,
         }
         home = self._machine.environment.get("HOME")
-        return found | ({"HOME": home} if home else {})
+        return found | ({"HOME": home} if home and not boxed else {})
 
 
 def _answer(fifo: Path) -> None:

@@ -12,6 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from slurm_gha.testing.github.expressions import expand
+from slurm_gha.testing.runner import containers
+
 SETUP, COLLECT, HOOK_STARTED, HOOK_COMPLETED = "__setup", "__collect", "__hook_started", "__hook_completed"
 PLATFORM = "stand-in"
 _SHELLS = {
@@ -33,13 +36,16 @@ class Places:
     """Paths on this machine that a job's workflow refers to.
 
     ``workspace`` is where steps run; ``files`` gets the collected results; ``archives`` maps a repository that a
-    checkout step wants to its tarball; ``hold`` is the script that runs a step's shell; the hooks are absolute paths.
+    checkout step wants to its tarball; ``hold`` is the script that runs a step's shell, ``services`` the one that
+    starts service containers; the hooks are absolute paths. ``mark`` is in the names of all that Docker makes here.
     """
 
     workspace: str
     files: str
     archives: Mapping[str, str]
     hold: str
+    services: str = ""
+    mark: str = ""
     hook_started: str | None = None
     hook_completed: str | None = None
 
@@ -57,12 +63,16 @@ class StepPlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The workflow file's content, the event's name, and the steps to look for in act's log."""
+    """The workflow file's content, the event's name, and the steps to look for in act's log.
+
+    ``boxed``: the job runs in a container; ``docker``: it needs a daemon, for that or for its services."""
 
     document: Document
     event_name: str
     steps: tuple[StepPlan, ...]
     outputs: tuple[str, ...]
+    boxed: bool
+    docker: bool
 
 
 def plain(data: Any) -> Any:
@@ -86,13 +96,17 @@ def checkouts(message: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def plan(message: Mapping[str, Any], places: Places, constants: Mapping[str, Mapping[str, Any]]) -> Plan:
-    """The workflow that act is to run. ``constants`` adds members to contexts, e.g. ``{"runner": {"name": …}}``."""
+    """The workflow that act is to run. ``constants`` adds members to contexts, e.g. ``{"runner": {"name": …}}``.
+
+    Raises ContainerError for containers that cannot be."""
     contexts = {name: plain(data) for name, data in (message.get("contextData") or {}).items()}
     writer = _Writer(contexts, constants)
-    steps, known = _steps(message, places, writer)
+    box = _container(message, places, contexts, writer)
+    services = writer.value(message.get("jobServiceContainers")) or {}
+    steps, known = _steps(message, places, writer, box is not None, services)
     outputs = writer.value(message.get("jobOutputs")) or {}
     steps.append(_collect(places, tuple(outputs.values())))
-    job: Document = {"runs-on": PLATFORM, "name": "job", "steps": steps}
+    job: Document = {"runs-on": PLATFORM, "name": f"job {places.mark}".rstrip(), "steps": steps}
     if contexts.get("matrix"):
         job["strategy"] = {"matrix": {key: [value] for key, value in contexts["matrix"].items()}}
     environment: dict[str, Any] = {}
@@ -104,26 +118,47 @@ def plan(message: Mapping[str, Any], places: Places, constants: Mapping[str, Map
     for given in message.get("defaults") or ():
         defaults.update((writer.value(given) or {}).get("run") or {})
     for step in steps:
-        if "run" in step and step["id" if "id" in step else "run"] not in (SETUP, COLLECT):
+        if "run" in step and box is None and step.get("id") not in (SETUP, COLLECT, containers.SERVICES):
             step["shell"] = _held(str(step.get("shell") or defaults.get("shell") or ""), places)
     if defaults:
         job["defaults"] = {"run": defaults}
-    for field, key in (("jobContainer", "container"), ("jobServiceContainers", "services")):
-        if message.get(field):
-            job[key] = writer.value(message[field])
+    if box is not None:
+        job["container"] = box
+        if services:
+            job["services"] = services
     event = str(contexts["github"].get("event_name"))
     event = event if _EVENT.fullmatch(event) else "push"  # it becomes an argument of act's
-    document = {"name": contexts["github"].get("workflow") or "workflow", "on": [event], "jobs": {"job": job}}
-    return Plan(document, event, tuple(known), tuple(outputs))
+    name = str(contexts["github"].get("workflow") or "workflow")
+    if box is not None:  # act cuts off the names of containers, which begin with this one; the mark has to stay in
+        name = name[: containers.WORKFLOW_NAME_LIMIT]
+    document = {"name": name, "on": [event], "jobs": {"job": job}}
+    return Plan(document, event, tuple(known), tuple(outputs), box is not None, box is not None or bool(services))
+
+
+def _container(
+    message: Mapping[str, Any], places: Places, contexts: Mapping[str, Any], writer: _Writer
+) -> Document | None:
+    """The job's container, with what its steps need to see at the paths it has on this machine."""
+    given = writer.value(message.get("jobContainer"))
+    # Whether there is one at all may be an expression's to say; the rest is left to act.
+    if isinstance(given, str):
+        given = expand(given, contexts)
+    elif given and "image" in given:
+        given["image"] = expand(given["image"], contexts)
+    hooks = [hook for hook in (places.hook_started, places.hook_completed) if hook]
+    return containers.container(
+        given, [f"{places.files}:{places.files}", *(f"{hook}:{hook}:ro" for hook in dict.fromkeys(hooks))]
+    )
 
 
 class _Writer:
-    """Template tokens back into YAML values."""
+    """Template tokens back into YAML values. ``replaced``: expressions in place of a context's members."""
 
     def __init__(self, contexts: Mapping[str, Any], constants: Mapping[str, Mapping[str, Any]]) -> None:
         self._whole = {name: contexts.get(name) or {} for name in ("needs", "strategy", "inputs", "vars")}
         github = {key: value for key, value in (contexts.get("github") or {}).items() if key not in _OWN_GITHUB}
         self._members: dict[str, Mapping[str, Any]] = {**constants, "github": github}
+        self.replaced: dict[tuple[str, str], str] = {}
 
     def value(self, token: Any) -> Any:
         if not isinstance(token, Mapping):
@@ -170,6 +205,9 @@ class _Writer:
             member = after[1:].strip().lower() if after.startswith(".") else None
             if name in self._whole:
                 written.append(_constant(self._whole[name]))
+            elif member is not None and (name, member) in self.replaced:
+                written.append(self.replaced[name, member])
+                position += 1
             elif member is not None and member in self._members.get(name, {}):
                 written.append(_constant(self._members[name][member]))
                 position += 1
@@ -206,9 +244,15 @@ def _split(arguments: str) -> list[str] | None:
     return found
 
 
-def _steps(message: Mapping[str, Any], places: Places, writer: _Writer) -> tuple[list[Document], list[StepPlan]]:
-    steps: list[Document] = [_setup(places)]
+def _steps(
+    message: Mapping[str, Any], places: Places, writer: _Writer, boxed: bool, services: Mapping[str, Any]
+) -> tuple[list[Document], list[StepPlan]]:
+    steps: list[Document] = [_setup(places, boxed)]
     known: list[StepPlan] = []
+    if services and not boxed:
+        steps.append(containers.services_step(services, places.services, places.mark))
+        known.append(StepPlan(containers.SERVICES, containers.SERVICES, containers.NAME, "", False))
+        writer.replaced["job", "services"] = containers.CONTEXT
     if places.hook_started is not None:
         steps.append({"id": HOOK_STARTED, "name": "Set up runner", "shell": "bash", "run": _hook(places.hook_started)})
         known.append(StepPlan(HOOK_STARTED, HOOK_STARTED, "Set up runner", "", False))
@@ -309,8 +353,12 @@ def _held(shell: str, places: Places) -> str:
     return f"bash '{hold}' {_SHELLS.get(shell, shell)}"
 
 
-def _setup(places: Places) -> Document:
-    """act makes a workspace of its own; it becomes a link to the one that the runner's work folder holds."""
+def _setup(places: Places, boxed: bool) -> Document:
+    """act makes a workspace of its own; it becomes a link to the one that the runner's work folder holds.
+
+    In a container it is that one, mounted by its own path."""
+    if boxed:
+        return {"id": SETUP, "run": ":\n", "shell": "sh -e {0}"}
     run = 'made=$PWD; cd /; rmdir "$made"; ln -s "$STAND_IN_WORKSPACE" "$made"\n'
     return {"id": SETUP, "run": run, "shell": "sh -e {0}", "env": {"STAND_IN_WORKSPACE": places.workspace}}
 
