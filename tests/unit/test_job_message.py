@@ -13,6 +13,7 @@ from slurm_gha.domain.clock import EventLoopClock
 from slurm_gha.testing.github import messages
 from slurm_gha.testing.github.state import GitHub
 from slurm_gha.testing.runner import actlog, workflow
+from slurm_gha.testing.runner.template import Writer, plain
 from slurm_gha.testing.runner.workflow import StepPlan
 
 WORKFLOW = """
@@ -97,10 +98,8 @@ def test_the_message_has_what_a_runner_needs(second: dict[str, Any]) -> None:
         "success()",
     ]
     assert len({step["id"] for step in second["steps"]}) == 4
-    assert workflow.plain(second["contextData"]["needs"]) == {
-        "first": {"result": "success", "outputs": {"version": "1.2"}}
-    }
-    assert workflow.plain(second["contextData"]["matrix"]) == {"size": "small", "more": {"deep": "it's"}}
+    assert plain(second["contextData"]["needs"]) == {"first": {"result": "success", "outputs": {"version": "1.2"}}}
+    assert plain(second["contextData"]["matrix"]) == {"size": "small", "more": {"deep": "it's"}}
 
 
 def test_the_message_becomes_a_workflow_of_one_job(second: dict[str, Any]) -> None:
@@ -162,7 +161,7 @@ pieces = st.lists(
 @given(pieces)
 def test_texts_survive_the_way_to_the_runner_and_back(parts: list[str]) -> None:
     text = "".join(parts)
-    writer = workflow._Writer({}, {})
+    writer = Writer({}, {})
     assert writer.value(json.loads(json.dumps(messages.token(text)))) == text
 
 
@@ -175,13 +174,13 @@ values = st.recursive(
 
 @given(values)
 def test_values_survive_as_tokens_and_as_context_data(value: Any) -> None:
-    assert workflow.plain(json.loads(json.dumps(messages.context_data(value)))) == value
-    assert workflow._Writer({}, {}).value(json.loads(json.dumps(messages.token(value)))) == value
+    assert plain(json.loads(json.dumps(messages.context_data(value)))) == value
+    assert Writer({}, {}).value(json.loads(json.dumps(messages.token(value)))) == value
 
 
 @given(values)
 def test_a_context_as_a_literal_ends_no_expression(value: Any) -> None:
-    written = workflow._Writer({"needs": {"a": value}}, {}).expression("needs.a")
+    written = Writer({"needs": {"a": value}}, {}).expression("needs.a")
     assert "}}" not in written
     assert "${{" not in written
     quoted = written.removeprefix("fromJSON('").removesuffix("').a").replace("''", "'")
@@ -189,7 +188,7 @@ def test_a_context_as_a_literal_ends_no_expression(value: Any) -> None:
 
 
 def test_only_whole_contexts_are_replaced() -> None:
-    writer = workflow._Writer({"needs": {}, "github": {"ref": "r", "token": "t"}}, {})
+    writer = Writer({"needs": {}, "github": {"ref": "r", "token": "t"}}, {})
     expression = "x.needs.y && 'needs' && github.token && github.event.ref && needsx && github.REF"
     assert writer.expression(expression) == expression.removesuffix("github.REF") + "fromJSON('\"r\"')"
 

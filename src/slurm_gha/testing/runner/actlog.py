@@ -11,7 +11,7 @@ from typing import Any
 
 from slurm_gha.testing.runner.workflow import COLLECT, SETUP, StepPlan
 
-_EXIT = re.compile(r"exit status (\d+)")
+_EXIT = re.compile(r"exit status (\d+)|exitcode '(\d+)': failure")
 _LAST_WORDS = re.compile(r"Error: Job 'job[^']*' failed")
 _DRAINED = re.compile(r"stand-in-drained:(\d+)\r?\n?$")
 _NO_REPOSITORY = "located inside a git repository"
@@ -65,7 +65,8 @@ class JobLog:
         try:
             said = json.loads(line)
         except ValueError:
-            if line.strip() and not _LAST_WORDS.fullmatch(line.strip()):
+            said_before = line.startswith("Error: ") and any(line[7:].strip() in text for text in self.lines[-3:])
+            if line.strip() and not said_before and not _LAST_WORDS.fullmatch(line.strip()):
                 self.write(now, line)
             return False
         if not isinstance(said, Mapping):
@@ -104,7 +105,9 @@ class JobLog:
             return True
         elif said.get("level") == "error" and _NO_REPOSITORY not in message:
             code = _EXIT.fullmatch(message)
-            self.write(now, f"##[error]{f'Process completed with exit code {code[1]}.' if code else message}")
+            self.write(
+                now, f"##[error]{f'Process completed with exit code {code[1] or code[2]}.' if code else message}"
+            )
         return False
 
     def _output(self, now: float, text: str) -> None:

@@ -53,8 +53,25 @@ def services_step(services: Mapping[str, Any], script: str, mark: str) -> Docume
                 raise ContainerError(f"service {name}: {key!r} is no name for an environment variable")
             environment[f"{prefix}ENV_{key}"] = _text(value)
         environment[f"{prefix}ENV"] = "\n".join(variables)
-    quoted = script.replace("'", "'\\''")
-    return {"id": SERVICES, "name": NAME, "shell": "bash -e {0}", "run": f"bash '{quoted}'\n", "env": environment}
+    return {"id": SERVICES, "name": NAME, **_script(script, environment)}
+
+
+def docker_step(image: str, inputs: Mapping[str, Any], script: str, mark: str, machine: Sequence[str]) -> Document:
+    """A step ``uses: docker://…`` of a job without a container, run by ``docker_step.sh``."""
+    environment = {f"INPUT_{name.upper().replace(' ', '_')}": _text(value) for name, value in inputs.items()}
+    environment |= {
+        "STAND_IN_MARK": mark,
+        "STAND_IN_IMAGE": image,
+        "STAND_IN_ENTRYPOINT": _text(inputs.get("entrypoint")),
+        "STAND_IN_ARGUMENTS": _text(inputs.get("args")),
+        "STAND_IN_MACHINE": " ".join(machine),
+    }
+    return _script(script, environment)
+
+
+def _script(path: str, environment: Mapping[str, str]) -> Document:
+    quoted = path.replace("'", "'\\''")
+    return {"shell": "bash -e {0}", "run": f"bash '{quoted}'\n", "env": dict(environment)}
 
 
 def _lines(given: Any) -> str:

@@ -24,6 +24,7 @@ from slurm_gha.testing.github.errors import WorkflowError
 from slurm_gha.testing.runner import docker, processes, workflow
 from slurm_gha.testing.runner.actlog import JobLog, StepState
 from slurm_gha.testing.runner.containers import ContainerError
+from slurm_gha.testing.runner.template import plain
 
 AFTER_CANCEL_SECONDS = 20.0
 TRACKING = "RUNNER_TRACKING_ID"
@@ -68,7 +69,7 @@ class JobExecution:
 
     def __init__(self, message: Mapping[str, Any], machine: Machine, clock: Clock) -> None:
         self._message, self._machine, self._clock = message, machine, clock
-        github = workflow.plain(message["contextData"]["github"])
+        github = plain(message["contextData"]["github"])
         self._github: Mapping[str, Any] = github
         name = str(github["repository"]).rpartition("/")[2]
         self._workspace = machine.work / _safe(name) / _safe(name)
@@ -91,7 +92,7 @@ class JobExecution:
             folder.mkdir(parents=True, exist_ok=True)
         self._temp.chmod(0o700)
         files.chmod(0o777)  # a container's user may be another; others cannot come here
-        for name in ("hold.sh", "services.sh"):
+        for name in ("hold.sh", "services.sh", "docker_step.sh"):
             text = resources.files("slurm_gha.testing.runner").joinpath(name).read_text()
             (files / name).write_text(text)
         try:
@@ -118,7 +119,9 @@ class JobExecution:
             archives=archives,
             hold=str(self._hold),
             services=str(files / "services.sh"),
+            docker_step=str(files / "docker_step.sh"),
             mark=self._docker_mark,
+            machine=tuple(environment),
             hook_started=environment.get("ACTIONS_RUNNER_HOOK_JOB_STARTED") or None,
             hook_completed=environment.get("ACTIONS_RUNNER_HOOK_JOB_COMPLETED") or None,
         )

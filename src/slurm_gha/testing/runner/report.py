@@ -10,10 +10,10 @@ import anyio
 import httpx2
 
 from slurm_gha.domain.clock import Clock
-from slurm_gha.testing.runner import workflow
 from slurm_gha.testing.runner.actlog import StepState
 from slurm_gha.testing.runner.execute import Execution
 from slurm_gha.testing.runner.protocol import JobGoneError, JobLease, Message, ProtocolError, RunnerConnection
+from slurm_gha.testing.runner.template import plain
 
 UPDATE_SECONDS, RETRY_SECONDS, RETRIES, TIMEOUT = 1.0, 5.0, 5, 60.0
 # The results service's numbers for a step's state and conclusion (ResultsHttpClient's Contracts.cs).
@@ -24,7 +24,7 @@ _CONCLUSIONS = {"succeeded": 2, "failed": 3, "canceled": 4, "skipped": 7}
 async def fetch(client: httpx2.AsyncClient, lease: JobLease, repository: str) -> bytes:
     """A repository's tarball, asked for with the job's own token."""
     message = lease.message
-    github = workflow.plain(message["contextData"]["github"])
+    github = plain(message["contextData"]["github"])
     url = f"{github['api_url']}/repos/{repository}/tarball/{github['sha']}"
     headers = {"Authorization": f"Bearer {message['variables']['system.github.token']['value']}"}
     answer = await client.get(url, headers=headers, follow_redirects=True, timeout=TIMEOUT)

@@ -6,7 +6,6 @@ of ``github``) are put into them as literals, and the matrix becomes one of a si
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 
 from slurm_gha.testing.github.expressions import expand
 from slurm_gha.testing.runner import containers
+from slurm_gha.testing.runner.template import Writer, plain
 
 SETUP, COLLECT, HOOK_STARTED, HOOK_COMPLETED = "__setup", "__collect", "__hook_started", "__hook_completed"
 PLATFORM = "stand-in"
@@ -23,11 +23,7 @@ _SHELLS = {
     "sh": "sh -e {0}",
     "python": "python {0}",
 }
-_PART = re.compile(r"'(?:[^']|'')*'|\s*\.\s*[A-Za-z_][A-Za-z0-9_-]*|[A-Za-z_][A-Za-z0-9_-]*|\s+|.", re.DOTALL)
 _EVENT = re.compile(r"[a-z_]+")
-_CALL = re.compile(r"\s*format\s*\(\s*('(?:[^']|'')*')\s*,(.*)\)\s*", re.DOTALL)
-# act knows these itself, and better: they are places on this machine.
-_OWN_GITHUB = frozenset({"workspace", "event", "event_path", "token", "env", "path", "action", "action_path"})
 Document = dict[str, Any]
 
 
@@ -37,7 +33,8 @@ class Places:
 
     ``workspace`` is where steps run; ``files`` gets the collected results; ``archives`` maps a repository that a
     checkout step wants to its tarball; ``hold`` is the script that runs a step's shell, ``services`` the one that
-    starts service containers; the hooks are absolute paths. ``mark`` is in the names of all that Docker makes here.
+    starts service containers, ``docker_step`` the one that runs a step in a container; the hooks are absolute paths.
+    ``mark`` is in the names of all that Docker makes here; ``machine`` are the names in the machine's environment.
     """
 
     workspace: str
@@ -45,7 +42,9 @@ class Places:
     archives: Mapping[str, str]
     hold: str
     services: str = ""
+    docker_step: str = ""
     mark: str = ""
+    machine: Sequence[str] = ()
     hook_started: str | None = None
     hook_completed: str | None = None
 
@@ -75,17 +74,6 @@ class Plan:
     docker: bool
 
 
-def plain(data: Any) -> Any:
-    """Context data as plain values."""
-    if isinstance(data, Mapping):
-        if data.get("t") == 2:
-            return {pair["k"]: plain(pair["v"]) for pair in data.get("d") or ()}
-        if data.get("t") == 1:
-            return [plain(item) for item in data.get("a") or ()]
-        return next((data[key] for key in ("s", "b", "n") if key in data), None)
-    return data
-
-
 def checkouts(message: Mapping[str, Any]) -> tuple[str, ...]:
     """The repositories (``owner/name``) that the job's checkout steps want."""
     own = plain(message["contextData"]["github"])["repository"]
@@ -100,7 +88,7 @@ def plan(message: Mapping[str, Any], places: Places, constants: Mapping[str, Map
 
     Raises ContainerError for containers that cannot be."""
     contexts = {name: plain(data) for name, data in (message.get("contextData") or {}).items()}
-    writer = _Writer(contexts, constants)
+    writer = Writer(contexts, constants)
     box = _container(message, places, contexts, writer)
     services = writer.value(message.get("jobServiceContainers")) or {}
     steps, known = _steps(message, places, writer, box is not None, services)
@@ -136,7 +124,7 @@ def plan(message: Mapping[str, Any], places: Places, constants: Mapping[str, Map
 
 
 def _container(
-    message: Mapping[str, Any], places: Places, contexts: Mapping[str, Any], writer: _Writer
+    message: Mapping[str, Any], places: Places, contexts: Mapping[str, Any], writer: Writer
 ) -> Document | None:
     """The job's container, with what its steps need to see at the paths it has on this machine."""
     given = writer.value(message.get("jobContainer"))
@@ -151,101 +139,8 @@ def _container(
     )
 
 
-class _Writer:
-    """Template tokens back into YAML values. ``replaced``: expressions in place of a context's members."""
-
-    def __init__(self, contexts: Mapping[str, Any], constants: Mapping[str, Mapping[str, Any]]) -> None:
-        self._whole = {name: contexts.get(name) or {} for name in ("needs", "strategy", "inputs", "vars")}
-        github = {key: value for key, value in (contexts.get("github") or {}).items() if key not in _OWN_GITHUB}
-        self._members: dict[str, Mapping[str, Any]] = {**constants, "github": github}
-        self.replaced: dict[tuple[str, str], str] = {}
-
-    def value(self, token: Any) -> Any:
-        if not isinstance(token, Mapping):
-            return token
-        match token.get("type"):
-            case 0:
-                return token["lit"]
-            case 1:
-                return [self.value(item) for item in token.get("seq") or ()]
-            case 2:
-                return {str(self.value(pair["Key"])): self.value(pair["Value"]) for pair in token.get("map") or ()}
-            case 3:
-                return self.text(str(token["expr"]))
-            case 5:
-                return bool(token.get("bool", False))
-            case 6:
-                return token.get("num", 0)
-            case _:
-                return None
-
-    def text(self, expression: str) -> str:
-        """An expression as a text with embedded ones; ``format('a {0}', x)`` is taken apart again."""
-        call = _CALL.fullmatch(expression)
-        arguments = None if call is None else _split(call[2])
-        if call is None or arguments is None:
-            return f"${{{{ {self.expression(expression)} }}}}"
-        template = call[1][1:-1].replace("''", "'")
-
-        def fill(match: re.Match[str]) -> str:
-            if match[1] is None:
-                return match[0][0]
-            return f"${{{{ {self.expression(arguments[int(match[1])].strip())} }}}}"
-
-        return re.sub(r"\{\{|\}\}|\{(\d+)\}", fill, template)
-
-    def expression(self, expression: str) -> str:
-        """The expression with known contexts as literals."""
-        parts = _PART.findall(expression)
-        written: list[str] = []
-        position = 0
-        while position < len(parts):
-            name = parts[position].lower()
-            after = parts[position + 1].strip() if position + 1 < len(parts) else ""
-            member = after[1:].strip().lower() if after.startswith(".") else None
-            if name in self._whole:
-                written.append(_constant(self._whole[name]))
-            elif member is not None and (name, member) in self.replaced:
-                written.append(self.replaced[name, member])
-                position += 1
-            elif member is not None and member in self._members.get(name, {}):
-                written.append(_constant(self._members[name][member]))
-                position += 1
-            else:
-                written.append(parts[position])
-            position += 1
-        return "".join(written)
-
-
-def _constant(value: Any) -> str:
-    """A value as an expression that holds no brace pairs, which would end the embedded expression for act."""
-
-    def part(match: re.Match[str]) -> str:
-        text = match[0]
-        if text.startswith('"'):
-            return text.replace("{", "\\u007b").replace("}", "\\u007d")
-        return text + " "
-
-    written = re.sub(r'"(?:[^"\\]|\\.)*"|[{}]', part, json.dumps(value))
-    return "fromJSON('" + written.replace("'", "''") + "')"
-
-
-def _split(arguments: str) -> list[str] | None:
-    """The arguments of a call; None if the text closes more than it opens (then it was not one call)."""
-    found, depth = [""], 0
-    for part in _PART.findall(arguments):
-        depth += (part in "([") - (part in ")]")
-        if depth < 0:
-            return None
-        if part == "," and depth == 0:
-            found.append("")
-        else:
-            found[-1] += part
-    return found
-
-
 def _steps(
-    message: Mapping[str, Any], places: Places, writer: _Writer, boxed: bool, services: Mapping[str, Any]
+    message: Mapping[str, Any], places: Places, writer: Writer, boxed: bool, services: Mapping[str, Any]
 ) -> tuple[list[Document], list[StepPlan]]:
     steps: list[Document] = [_setup(places, boxed)]
     known: list[StepPlan] = []
@@ -257,7 +152,7 @@ def _steps(
         steps.append({"id": HOOK_STARTED, "name": "Set up runner", "shell": "bash", "run": _hook(places.hook_started)})
         known.append(StepPlan(HOOK_STARTED, HOOK_STARTED, "Set up runner", "", False))
     for step in message["steps"]:
-        made, text = _step(step, places, writer)
+        made, text = _step(step, places, writer, boxed)
         name = step.get("contextName") or step.get("name") or ""
         key = str(len(steps))
         if name and not name.startswith("__"):
@@ -275,7 +170,7 @@ def _steps(
     return steps, known
 
 
-def _step(step: Mapping[str, Any], places: Places, writer: _Writer) -> tuple[Document, str]:
+def _step(step: Mapping[str, Any], places: Places, writer: Writer, boxed: bool) -> tuple[Document, str]:
     made: Document = {"if": "${{ " + writer.expression(step.get("condition") or "success()") + " }}"}
     inputs = {name: writer.value(token) for name, token in _inputs(step).items()}
     for field, key in (
@@ -297,6 +192,12 @@ def _step(step: Mapping[str, Any], places: Places, writer: _Writer) -> tuple[Doc
     elif _is_checkout(step):
         text = f"{reference['name']}@{reference.get('ref')}"
         made.update(_checkout(step, inputs, places))
+    elif kind in ("containerregistry", "2") and not boxed:  # act knows these beside a job's container only
+        text = f"docker://{reference['image']}"
+        called = containers.docker_step(
+            str(reference["image"]), inputs, places.docker_step, places.mark, places.machine
+        )
+        made |= called | {"name": f"Run {text}"} | {"env": {**(made.get("env") or {}), **called["env"]}}
     else:
         text = _uses(reference, kind)
         made["uses"] = text
