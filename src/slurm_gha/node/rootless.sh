@@ -25,8 +25,9 @@ rootless() {
     arguments+=(--net=pasta)
   fi
   [[ -n ${SG_HOST_LOOPBACK:-} ]] || arguments+=(--disable-host-loopback)
-  export XDG_RUNTIME_DIR=$dir TMPDIR=$dir/tmp
-  mkdir -p -- "$dir/tmp"
+  # Engines keep things in HOME too, which a service account may not have.
+  export XDG_RUNTIME_DIR=$dir TMPDIR=$dir/tmp HOME=$dir/home
+  mkdir -p -- "$dir/tmp" "$dir/home"
   exec rootlesskit "${arguments[@]}" "$@"
 }
 

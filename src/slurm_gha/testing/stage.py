@@ -69,6 +69,7 @@ class Stage:
 
     ``owner``: the organisation that is the scope. ``overrides`` go into the configuration's tables, by table.
     ``control_token`` opens the simulated GitHub's control routes; ``routes`` makes further ones, for pages.
+    ``listening``: a socket by which runners reach GitHub where they do not see this machine's loopback interface.
     """
 
     def __init__(
@@ -82,7 +83,9 @@ class Stage:
         installation: str = INSTALLATION,
         control_token: Secret | None = None,
         routes: Callable[[GitHub], Sequence[BaseRoute]] | None = None,
+        listening: socket.socket | None = None,
     ) -> None:
+        self._listening = listening
         self._shared = slurm
         self._control_token = control_token
         self._routes = routes
@@ -132,7 +135,7 @@ class Stage:
 
     def _set_up(self) -> None:
         self.slurm = self._shared or self._stack.enter_context(PrivateSlurm(nodes=2, cpus=4))
-        served = self._stack.enter_context(serve_in_thread(self._make_github))
+        served = self._stack.enter_context(serve_in_thread(self._make_github, self._listening))
         self.url = served.url
         self.base = Path(self.slurm.home) / f"stage-{os.urandom(4).hex()}"
         # Short, as a site would choose it: unix sockets have to fit below.

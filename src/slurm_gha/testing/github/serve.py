@@ -45,14 +45,19 @@ async def serve(app: Starlette, listening: socket.socket) -> None:
 
 
 @contextmanager
-def serve_in_thread(make: Callable[[str], Starlette]) -> Iterator[Served]:
-    """A server on a free port, stopped at the end; ``make`` is given the URL it will have."""
+def serve_in_thread(make: Callable[[str], Starlette], also: socket.socket | None = None) -> Iterator[Served]:
+    """A server on a free port of the loopback interface, stopped at the end.
+
+    ``make`` is given the URL by which the application will know itself. That is the one of ``also``, a listening socket
+    which is served as well, where there is one: for runners that cannot reach the loopback interface.
+    """
     with listen() as listening:
         url = url_of(listening)
-        app = make(url)
+        app = make(url_of(also) if also is not None else url)
+        sockets = [listening] if also is None else [listening, also]
         server = server_of(app)
         thread = threading.Thread(
-            target=server.run, kwargs={"sockets": [listening]}, name="simulated-github", daemon=True
+            target=server.run, kwargs={"sockets": sockets}, name="simulated-github", daemon=True
         )
         thread.start()
         try:
