@@ -320,10 +320,12 @@ async def run_service(config: Path) -> None:
 
 def node_site(settings: Settings) -> NodeSite:
     """What the scripts of all pools are told of the nodes."""
-    images = settings.images
+    images, slurm = settings.images, settings.slurm
+    hidden = (settings.service.state_dir, slurm.output_dir, slurm.handover_dir)
     return NodeSite(
-        path=tuple(map(str, settings.slurm.node_path)),
+        path=tuple(map(str, slurm.node_path)),
         images_dir="" if images.dir is None else str(images.dir),
         stores_dir=str(images.stores_dir),
         mirrors=tuple(sorted(images.mirrors.items())),
+        hidden=tuple(str(path) for path in hidden if path is not None),
     )

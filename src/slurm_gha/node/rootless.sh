@@ -31,14 +31,62 @@ rootless() {
   exec rootlesskit "${arguments[@]}" "$@"
 }
 
+# rootless_confined DIRECTORY COMMAND...: the same, and the job is shown little of the node: who has the engine's socket can
+# mount what the engine sees.
+rootless_confined() {
+  local dir=$1 path
+  local -a keep=("$SG_JOB_DIR") read_only=() hide=("$SG_NODE_DIR")
+  shift
+  for path in "${SG_RUNNER_DIR:-}" "${SG_IMAGES_DIR:-}" "${SG_STORES_DIR:-}"; do
+    [[ -z $path || ! -d $path ]] || read_only+=("$path")
+  done
+  # HOME as it was before rootless sets another.
+  for path in "$HOME" /run/munge /var/run/munge "${SG_HIDDEN[@]}"; do
+    [[ ! -d $path ]] || hide+=("$(cd -P -- "$path" && pwd)")
+  done
+  # In a file: rootlesskit prints its arguments when its command fails.
+  printf 'set -euo pipefail\n%s\nconfine "$@"\n' "$(declare -f confine)" >"$dir/confine.sh"
+  rootless "$dir" bash -p "$dir/confine.sh" "${#keep[@]}" "${keep[@]}" \
+    "${#read_only[@]}" "${read_only[@]}" "${#hide[@]}" "${hide[@]}" "$@"
+}
+
+# confine N KEEP... N READ_ONLY... N HIDE... COMMAND...: inside. Empty directories over HIDE, with what is kept put back;
+# then become COMMAND.
+confine() {
+  local path number=0 options
+  local -a keep read_only hide
+  keep=("${@:2:$1}") && shift $(($1 + 1))
+  read_only=("${@:2:$1}") && shift $(($1 + 1))
+  hide=("${@:2:$1}") && shift $(($1 + 1))
+  rm -rf /run/docker /run/containerd /run/containers /run/libpod /run/netns /run/xtables.lock
+  for path in "${keep[@]}" "${read_only[@]}"; do
+    mkdir -p "/run/.kept/$number"
+    mount -n --rbind "$path" "/run/.kept/$((number++))"
+  done
+  for path in "${hide[@]}"; do
+    # It may lie in another that is hidden already.
+    [[ ! -d $path || $path == / ]] || mount -n -t tmpfs -o mode=0755 tmpfs "$path"
+  done
+  number=0
+  for path in "${keep[@]}" "${read_only[@]}"; do
+    mkdir -p "$path"
+    mount -n --move "/run/.kept/$((number++))" "$path"
+  done
+  for path in "${read_only[@]}"; do
+    # Flags that the mount has from outside must stay, or the kernel refuses.
+    options=$(findmnt --noheadings --first-only --output VFS-OPTIONS --mountpoint "$path")
+    mount -n -o "remount,bind,${options/#rw/ro}" "$path"
+  done
+  rm -rf /run/.kept
+  exec "$@"
+}
+
 # run_dockerd DIRECTORY ARGUMENT...: become a rootless Docker daemon with its socket at DIRECTORY/docker.sock.
 run_dockerd() {
   local dir=$1
   shift
-  # shellcheck disable=SC2016 # expanded by the inner shell
-  rootless "$dir" sh -ec 'rm -rf /run/docker /run/containerd /run/xtables.lock; exec dockerd "$@"' dockerd \
-    --host "unix://$dir/docker.sock" --data-root "$dir/data" --exec-root "$dir/docker" --pidfile "$dir/docker.pid" \
-    --config-file "$dir/daemon.json" "$@"
+  rootless_confined "$dir" dockerd --host "unix://$dir/docker.sock" --data-root "$dir/data" --exec-root "$dir/docker" \
+    --pidfile "$dir/docker.pid" --config-file "$dir/daemon.json" "$@"
 }
 
 # need_commands COMMAND...: or end, with the word that names the first that is missing.

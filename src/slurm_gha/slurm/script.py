@@ -41,12 +41,16 @@ unset -v BASH_XTRACEFD "${!SG_@}"
 
 @dataclass(frozen=True, slots=True)
 class NodeSite:
-    """Where nodes find what all pools share: directories, and pull-through caches as (registry, URL)."""
+    """Where nodes find what all pools share: directories, and pull-through caches as (registry, URL).
+
+    ``hidden``: directories that containers must not be able to mount.
+    """
 
     path: tuple[str, ...] = ()
     images_dir: str = ""
     stores_dir: str = "/run/slurm-gha/stores"
     mirrors: tuple[tuple[str, str], ...] = ()
+    hidden: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +158,7 @@ def _assignments(values: ScriptValues) -> str:
     if values.container is not None:
         mirrors = " ".join(quote(f"{registry}={url}") for registry, url in values.site.mirrors)
         lines.append(f"SG_MIRRORS=({mirrors})")
+        lines.append(f"SG_HIDDEN=({' '.join(map(quote, values.site.hidden))})")
     return "\n".join([*lines, ""])
 
 

@@ -56,9 +56,7 @@ def serve_in_thread(make: Callable[[str], Starlette], also: socket.socket | None
         app = make(url_of(also) if also is not None else url)
         sockets = [listening] if also is None else [listening, also]
         server = server_of(app)
-        thread = threading.Thread(
-            target=server.run, kwargs={"sockets": sockets}, name="simulated-github", daemon=True
-        )
+        thread = threading.Thread(target=server.run, kwargs={"sockets": sockets}, name="simulated-github", daemon=True)
         thread.start()
         try:
             yield Served(url, app)
