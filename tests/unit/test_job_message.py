@@ -120,7 +120,7 @@ def test_the_message_becomes_a_workflow_of_one_job(second: dict[str, Any]) -> No
     assert say["continue-on-error"] is True
     assert say["timeout-minutes"] == 5
     assert local["uses"] == "./local"
-    assert image["uses"] == "docker://alpine:3"
+    assert (image["name"], image["env"]["STAND_IN_IMAGE"]) == ("Run docker://alpine:3", "alpine:3")
     assert made.event_name == "push"
     assert [step.key for step in made.steps] == ["1", "2", "3", "4"]
 

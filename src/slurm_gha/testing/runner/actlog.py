@@ -105,9 +105,8 @@ class JobLog:
             return True
         elif said.get("level") == "error" and _NO_REPOSITORY not in message:
             code = _EXIT.fullmatch(message)
-            self.write(
-                now, f"##[error]{f'Process completed with exit code {code[1] or code[2]}.' if code else message}"
-            )
+            words = f"Process completed with exit code {code[1] or code[2]}." if code else message
+            self.write(now, f"##[error]{words}")
         return False
 
     def _output(self, now: float, text: str) -> None:
