@@ -58,7 +58,9 @@ confine() {
   keep=("${@:2:$1}") && shift $(($1 + 1))
   read_only=("${@:2:$1}") && shift $(($1 + 1))
   hide=("${@:2:$1}") && shift $(($1 + 1))
-  rm -rf /run/docker /run/containerd /run/containers /run/libpod /run/netns /run/xtables.lock
+  rm -rf /run/docker /run/docker.sock /run/containerd /run/containers /run/libpod /run/netns /run/xtables.lock
+  # Runners mount /var/run/docker.sock into the containers of their jobs: where the engine looks, that is its own.
+  ln -s "${BASH_SOURCE[0]%/*}/docker.sock" /run/docker.sock
   for path in "${keep[@]}" "${read_only[@]}"; do
     mkdir -p "/run/.kept/$number"
     mount -n --rbind "$path" "/run/.kept/$((number++))"
@@ -83,9 +85,11 @@ confine() {
 
 # run_dockerd DIRECTORY ARGUMENT...: become a rootless Docker daemon with its socket at DIRECTORY/docker.sock.
 run_dockerd() {
-  local dir=$1
+  local dir=$1 proxy=--userland-proxy=false
   shift
-  rootless_confined "$dir" dockerd --host "unix://$dir/docker.sock" --data-root "$dir/data" --exec-root "$dir/docker" \
+  # The one that rootless daemons take by themselves asks rootlesskit to publish ports on the node, and it does not.
+  ! command -v docker-proxy >/dev/null || proxy=--userland-proxy-path=$(command -v docker-proxy)
+  rootless_confined "$dir" dockerd "$proxy" --host "unix://$dir/docker.sock" --data-root "$dir/data" --exec-root "$dir/docker" \
     --pidfile "$dir/docker.pid" --config-file "$dir/daemon.json" "$@"
 }
 
