@@ -24,7 +24,7 @@ BASE, WEB = "stand-in/base:1", "stand-in/web:1"
 _START = """
 set -euo pipefail
 source "$1"
-run_dockerd "$2" --userland-proxy-path "$(command -v docker-proxy)"
+run_dockerd "$2"
 """
 
 

@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from slurm_gha.testing.github.serve import serve_in_thread
+from slurm_gha.testing.github.serve import serve_in_thread, url_of
 from slurm_gha.testing.network import Network, NetworkError
 
 pytestmark = pytest.mark.slow
@@ -111,9 +111,9 @@ def test_a_server_of_ours_is_reached_there() -> None:
 
         return Starlette(routes=[Route("/", say)])
 
-    with Network() as network, serve_in_thread(make, network.listen()) as served:
-        assert served.url.startswith(f"http://{network.address}:")
-        assert httpx2.get(served.url).text == served.url
+    with Network() as network, network.listen() as far, serve_in_thread(make, far) as served:
+        assert url_of(far).startswith(f"http://{network.address}:")
+        assert httpx2.get(url_of(far)).text == httpx2.get(served.url).text == url_of(far)
 
 
 def test_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
