@@ -35,14 +35,13 @@ rootless() {
 # mount what the engine sees.
 rootless_confined() {
   local dir=$1 path
-  local -a keep=("$SG_JOB_DIR") read_only=() hide=("$SG_NODE_DIR")
+  local -a keep=() read_only=() hide=()
   shift
+  if [[ -n ${SG_JOB_DIR:-} ]]; then # without one there is no job to confine
+    keep=("$SG_JOB_DIR") hide=("$SG_NODE_DIR" "$HOME" /run/munge /var/run/munge "${SG_HIDDEN[@]}")
+  fi
   for path in "${SG_RUNNER_DIR:-}" "${SG_IMAGES_DIR:-}" "${SG_STORES_DIR:-}"; do
     [[ -z $path || ! -d $path ]] || read_only+=("$path")
-  done
-  # HOME as it was before rootless sets another.
-  for path in "$HOME" /run/munge /var/run/munge "${SG_HIDDEN[@]}"; do
-    [[ ! -d $path ]] || hide+=("$(cd -P -- "$path" && pwd)")
   done
   # In a file: rootlesskit prints its arguments when its command fails.
   printf 'set -euo pipefail\n%s\nconfine "$@"\n' "$(declare -f confine)" >"$dir/confine.sh"
@@ -66,7 +65,7 @@ confine() {
     mount -n --rbind "$path" "/run/.kept/$((number++))"
   done
   for path in "${hide[@]}"; do
-    # It may lie in another that is hidden already.
+    # It may not be there, or lie in another that is hidden already.
     [[ ! -d $path || $path == / ]] || mount -n -t tmpfs -o mode=0755 tmpfs "$path"
   done
   number=0

@@ -33,7 +33,9 @@ def runner_archive(path: Path, reference: str = "runner:1", cache: Path = CACHE)
             tar.add(Path(parent) / "runner", arcname=RUNNER_DIR.lstrip("/"), filter=_as_root)
             if (docker := _docker_client()) is not None:
                 tar.add(docker, arcname="usr/local/bin/docker", filter=_as_root)
-        return write_archive(path, [base_image(cache), layer], reference, {"WorkingDir": RUNNER_DIR})
+        # By itself it is a web server, so that it can also stand for the image of a service.
+        serve = ["python3", "-m", "http.server", "8000"]
+        return write_archive(path, [base_image(cache), layer], reference, {"WorkingDir": RUNNER_DIR, "Cmd": serve})
 
 
 def add_to_catalogue(catalogue: Path, name: str, make: Callable[[Path], str]) -> Path:

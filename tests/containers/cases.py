@@ -1,0 +1,139 @@
+"""What every launcher with a Docker socket in its jobs has to do; ``test_launcher_*.py`` says with which keys."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any, ClassVar
+
+from tests.containers.site import inhabitants, processes_of_job
+from tests.e2e.scene import Scene, job, workflow
+
+from slurm_gha.testing.github.values import Run
+
+# A step that goes on, with a container beside it that ignores TERM.
+BUSY = "docker run -d {image} sh -c 'trap \"\" TERM; sleep 300'; sleep 300"
+
+USES_DOCKER = """
+echo "written by the step" > file
+docker run --rm -v "$PWD:$PWD" -w "$PWD" {image} sh -c 'cat file && echo "and by its sibling" >> file'
+grep -q 'and by its sibling' file
+mkdir context && printf 'FROM {image}\\nRUN echo built > /built\\nCOPY file /file\\n' > context/Dockerfile
+cp file context/ && DOCKER_BUILDKIT=0 docker build -q -t made context
+docker run --rm made cat /built /file
+docker run -d --name web -p 8123:8000 -w /home {image} python3 -m http.server 8000
+for try in $(seq 50); do curl -sf http://localhost:8123/ > listing && break; sleep 0.1; done
+grep -q runner listing
+docker rm -f web
+"""
+
+
+class DockerCases:
+    """``launcher`` and further ``keys`` of the pool; ``image`` is what the engine calls the runner's image."""
+
+    launcher: ClassVar[str]
+    keys: ClassVar[dict[str, Any]] = {}
+    image: ClassVar[str] = "runner:1"
+    # The processes of a job, by the names of their commands: each is killed, in a job of its own.
+    victims: ClassVar[tuple[str, ...]]
+
+    def busy(self) -> str:
+        return BUSY.format(image=self.image)
+
+    def test_steps_use_docker(self, stage: Scene) -> None:
+        run = stage.push(workflow(a=job(USES_DOCKER.format(image=self.image))))
+        assert stage.until_completed(run, 120) == {"a": "success"}, log_of(stage, run)
+        log = log_of(stage, run)
+        assert "written by the step" in log
+        assert "built" in log
+
+    def test_jobs_in_containers_and_with_services(self, stage: Scene) -> None:
+        inside = job("grep -q bookworm /etc/os-release; echo here > file; ls -la", container=self.image)
+        served = job(
+            "for try in $(seq 50); do curl -sf http://localhost:8124/ && break; sleep 0.1; done",
+            services={"web": {"image": self.image, "ports": ["8124:8000"]}},
+        )
+        run = stage.push(workflow(inside=inside, served=served))
+        done = stage.until_completed(run, 120)
+        assert done == {"inside": "success", "served": "success"}, log_of(stage, run)
+
+    def test_two_on_a_node_neither_clash_nor_meet(self, stage: Scene) -> None:
+        """The same names and published ports at the same time; each sees its own containers and directory only."""
+        step = (
+            f"docker run -d --name same -p 8125:8000 {self.image} sleep 300; sleep 6; "
+            "test $(docker ps -q --filter name=same | wc -l) = 1; "
+            f"docker run --rm -v {stage.node_dir}:/dirs {self.image} ls /dirs > dirs; "
+            "cat dirs; test $(wc -l < dirs) = 1"
+        )
+        run = stage.push(workflow(a=job(step), b=job(step)))
+        assert stage.until_completed(run, 120) == {"a": "success", "b": "success"}, log_of(stage, run)
+        (a, b) = stage.github.present_jobs(run)
+        assert max(a.started_at or 0, b.started_at or 0) < min(a.completed_at or 0, b.completed_at or 0), "at once"
+
+    def test_a_hostile_job_gets_nowhere(self, stage: Scene, catalogue: Path) -> None:
+        before = sorted(str(path) for path in catalogue.rglob("*") if "uses" not in path.parts)
+        step = f"""
+        image={self.image}
+        in_root() {{ docker run --rm --privileged -v /:/host $image sh -c "$1"; }}
+        ! in_root 'ls {stage.base}/output/* || ls /host{stage.output_dir}/* || ls /host{stage.state_dir}/*'
+        ! in_root 'touch /host{catalogue}/x || rm -rf /host{catalogue}/names/runner'
+        ! in_root 'cat /host/proc/1/environ | grep -q SLURM' || exit 1
+        ! docker run --rm --network host $image curl -s -m 3 http://127.0.0.1:{stage.port}/healthz
+        ! docker run --rm --network host $image curl -s -m 3 http://10.0.2.2:{stage.port}/healthz
+        ! curl -s -m 3 http://127.0.0.1:{stage.port}/healthz
+        ! curl -s -m 3 http://10.0.2.2:{stage.port}/healthz
+        """
+        run = stage.push(workflow(a=job(step)))
+        assert stage.until_completed(run, 120) == {"a": "success"}, log_of(stage, run)
+        assert sorted(str(path) for path in catalogue.rglob("*") if "uses" not in path.parts) == before
+
+    def test_nothing_is_left_however_a_job_ends(self, stage: Scene) -> None:
+        """Every ending at once, each in a job of its own."""
+        busy = job(self.busy())
+        victims = {f"kill-{number}": busy for number, _ in enumerate(self.victims)}
+        endings = stage.push(
+            workflow(
+                success=job("true"),
+                failure=job("exit 3"),
+                script=busy,
+                scancel=busy,
+                limit=job(self.busy(), labels=("self-hosted", "brief")),
+                **victims,
+            )
+        )
+        cancelled = stage.push(workflow(cancelled=busy))
+        names = {key: self.running(stage, endings, key) for key in ("script", "scancel", "limit", *victims)}
+        self.running(stage, cancelled, "cancelled")
+        stage.github.cancel_run("lab/demo", cancelled.id)
+        stage.slurm.run("scancel", names["scancel"])
+        for number, victim in enumerate(self.victims):
+            kill(stage, names[f"kill-{number}"], victim)
+        # slurmstepd runs it as slurm_script; the shell that the guard and helpers are have other parents.
+        kill(stage, names["script"], "slurm_script")
+        done = stage.until_completed(endings, 120)
+        assert done["success"] == "success"
+        assert done["failure"] == "failure"
+        assert done["limit"] == "cancelled", "GitHub hears of the end, and need not guess it"
+        assert stage.until_completed(cancelled, 60) == {"cancelled": "cancelled"}
+        stage.ends_clean(60)
+        assert inhabitants(str(stage.node_dir)) == {}
+
+    def running(self, stage: Scene, run: Run, key: str) -> str:
+        """The Slurm job that runs it, once its step has a container beside it."""
+        name = str(stage.until_running(run, key, 90).runner_name)
+        slurm_id = stage.slurm_id(name)
+        stage.until(lambda: "sleep" in processes_of_job(stage, slurm_id).values(), 60, f"the container of {key} runs")
+        return slurm_id
+
+
+def kill(stage: Scene, slurm_id: str, command: str) -> None:
+    """SIGKILL to the first process of the Slurm job with that command's name."""
+    found = processes_of_job(stage, slurm_id)
+    pid = next((pid for pid, name in sorted(found.items()) if name == command), None)
+    assert pid is not None, f"no {command} among {sorted(set(found.values()))}"
+    os.kill(pid, signal.SIGKILL)
+
+
+def log_of(stage: Scene, run: Run) -> str:
+    return "\n".join(f"{each.name}: {each.log}" for each in stage.github.present_jobs(run))
