@@ -24,6 +24,7 @@ BASE, WEB = "stand-in/base:1", "stand-in/web:1"
 _START = """
 set -euo pipefail
 source "$1"
+SG_JOB_DIR=$2 SG_NODE_DIR=$2/none SG_HIDDEN=()
 run_dockerd "$2"
 """
 

@@ -246,8 +246,7 @@ def test_without_docker_one_sentence_says_so(docker: RootlessDocker, workflow: s
         said = here.run(DOCKER_HOST=f"unix://{here.root}/no.sock")
         errors = [line for line in said if line.startswith("##[error]")]
         assert errors == [
-            "##[error]This job needs Docker for its container or services, "
-            f"and there is no Docker socket at {here.root}/no.sock."
+            f"##[error]This job needs Docker for its containers, and there is no Docker socket at {here.root}/no.sock."
         ]
         assert here.job().conclusion == "failure"
 

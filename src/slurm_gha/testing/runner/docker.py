@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio
 
 DEFAULT = "unix:///var/run/docker.sock"
-ANSWER_SECONDS, REMOVE_SECONDS = 30.0, 60.0
+ANSWER_SECONDS, REMOVE_SECONDS = 20.0, 60.0
 # What lists each kind by name, and what removes it; networks only go when no container is in them.
 _KINDS: Sequence[tuple[Sequence[str], Sequence[str]]] = (
     (("ps", "--all", "--quiet", "--no-trunc"), ("rm", "--force", "--volumes")),
@@ -35,7 +35,9 @@ class Daemon:
     async def remove(self, mark: str) -> None:
         """Remove containers, networks and volumes whose names hold ``mark``; nothing else is touched."""
         for listing, removal in _KINDS:
-            _, found, _ = await self._run([*listing, "--filter", f"name={mark}"], ANSWER_SECONDS)
+            code, found, _ = await self._run([*listing, "--filter", f"name={mark}"], ANSWER_SECONDS)
+            if code != 0:
+                return  # the daemon has gone, and what it ran with it
             if found.split():
                 await self._run([*removal, *found.split()], REMOVE_SECONDS)
 

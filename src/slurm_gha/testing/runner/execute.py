@@ -135,11 +135,14 @@ class JobExecution:
             return Execution("failed", {}, (), log.text())
         log = JobLog(plan.steps, tuple(hidden.values()))
         log.write(self._clock.now(), f"Runner name: '{self._machine.runner_name}'\nJob is about to start running.")
-        try:
-            daemon = await self._daemon(environment, plan.docker)
-        except docker.NoDockerError as error:
-            log.write(self._clock.now(), f"##[error]This job needs Docker for its container or services, and {error}.")
-            return self._conclude(plan, log, files)
+        daemon: docker.Daemon | None = None
+        if plan.docker:
+            try:
+                daemon = docker.find(environment)
+                await daemon.check()
+            except docker.NoDockerError as error:
+                log.write(self._clock.now(), f"##[error]This job needs Docker for its containers, and {error}.")
+                return self._conclude(plan, log, files)
         argv = self._write(act, plan, hidden, daemon)
         started = dict(environment)
         for name in ("ACTIONS_RUNNER_HOOK_JOB_STARTED", "ACTIONS_RUNNER_HOOK_JOB_COMPLETED"):
@@ -157,18 +160,6 @@ class JobExecution:
         if left:
             log.write(self._clock.now(), f"Cleaning up orphan processes: {left} terminated")
         return self._conclude(plan, log, files)
-
-    async def _daemon(self, environment: Mapping[str, str], needed: bool) -> docker.Daemon | None:
-        """The machine's Docker daemon; a job that does not need one may have none."""
-        try:
-            daemon = docker.find(environment)
-        except docker.NoDockerError:
-            if needed:
-                raise
-            return None
-        if needed:
-            await daemon.check()
-        return daemon
 
     def _conclude(self, plan: workflow.Plan, log: JobLog, files: Path) -> Execution:
         cancelled = self._cancel.is_set()

@@ -17,6 +17,7 @@ from slurm_gha.testing.runner.template import Writer, plain
 
 SETUP, COLLECT, HOOK_STARTED, HOOK_COMPLETED = "__setup", "__collect", "__hook_started", "__hook_completed"
 PLATFORM = "stand-in"
+_IMAGE = ("containerregistry", "2")
 _SHELLS = {
     "": "bash -e {0}",
     "bash": "bash --noprofile --norc -e -o pipefail {0}",
@@ -64,7 +65,7 @@ class StepPlan:
 class Plan:
     """The workflow file's content, the event's name, and the steps to look for in act's log.
 
-    ``boxed``: the job runs in a container; ``docker``: it needs a daemon, for that or for its services."""
+    ``boxed``: the job runs in a container; ``docker``: it needs a daemon, for that, for its services or for steps."""
 
     document: Document
     event_name: str
@@ -120,7 +121,8 @@ def plan(message: Mapping[str, Any], places: Places, constants: Mapping[str, Map
     if box is not None:  # act cuts off the names of containers, which begin with this one; the mark has to stay in
         name = name[: containers.WORKFLOW_NAME_LIMIT]
     document = {"name": name, "on": [event], "jobs": {"job": job}}
-    return Plan(document, event, tuple(known), tuple(outputs), box is not None, box is not None or bool(services))
+    docker = box is not None or bool(services) or any(_is_image(step) for step in message["steps"])
+    return Plan(document, event, tuple(known), tuple(outputs), box is not None, docker)
 
 
 def _container(
@@ -192,7 +194,7 @@ def _step(step: Mapping[str, Any], places: Places, writer: Writer, boxed: bool) 
     elif _is_checkout(step):
         text = f"{reference['name']}@{reference.get('ref')}"
         made.update(_checkout(step, inputs, places))
-    elif kind in ("containerregistry", "2") and not boxed:  # act knows these beside a job's container only
+    elif _is_image(step) and not boxed:  # act knows these beside a job's container only
         text = f"docker://{reference['image']}"
         called = containers.docker_step(
             str(reference["image"]), inputs, places.docker_step, places.mark, places.machine
@@ -207,12 +209,16 @@ def _step(step: Mapping[str, Any], places: Places, writer: Writer, boxed: bool) 
 
 
 def _uses(reference: Mapping[str, Any], kind: str) -> str:
-    if kind in ("containerregistry", "2"):
+    if kind in _IMAGE:
         return f"docker://{reference['image']}"
     if reference.get("repositoryType") == "self":
         return str(reference["path"])
     path = f"/{reference['path']}" if reference.get("path") else ""
     return f"{reference['name']}{path}@{reference.get('ref')}"
+
+
+def _is_image(step: Mapping[str, Any]) -> bool:
+    return str(step["reference"]["type"]).lower() in _IMAGE
 
 
 def _is_checkout(step: Mapping[str, Any]) -> bool:
