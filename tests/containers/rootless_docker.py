@@ -109,7 +109,7 @@ class RootlessDocker:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
         assert done.returncode == 0 or not check, f"{argv}: {done.stdout}{done.stderr}"

@@ -146,7 +146,7 @@ class Site:
 
     def run(self, **environment: str) -> list[str]:
         """The job's log, without times."""
-        said, _ = self.start(**environment).communicate(timeout=120)
+        said, _ = self.start(**environment).communicate(timeout=300)
         assert "Running job" in said, said
         return [line.partition(" ")[2] for line in self.job().log.splitlines()]
 
@@ -262,13 +262,13 @@ def test_a_cancelled_job_leaves_no_container(docker: RootlessDocker) -> None:
     with site(docker, SLEEPING) as here:
         runner = here.start()
         started = here.root / "_work" / "app" / "app" / "started"
-        for _ in range(600):
+        for _ in range(3000):
             if started.exists():
                 break
             threading.Event().wait(0.1)
         assert len(left(docker)["containers"]) == 2
         here.github.cancel_job(here.job().id)
-        said, _ = runner.communicate(timeout=90)
+        said, _ = runner.communicate(timeout=300)
         assert here.job().conclusion == "cancelled", said
         log = here.job().log
         assert "Z told to stop\n" in log
@@ -280,7 +280,7 @@ def test_two_jobs_at_once_do_not_meet(docker: RootlessDocker) -> None:
     with site(docker, SLEEPING) as first, site(docker, TEXT) as second:
         runner = first.start()
         started = first.root / "_work" / "app" / "app" / "started"
-        for _ in range(600):
+        for _ in range(3000):
             if started.exists():
                 break
             threading.Event().wait(0.1)
@@ -288,7 +288,7 @@ def test_two_jobs_at_once_do_not_meet(docker: RootlessDocker) -> None:
         assert second.job().conclusion == "success"
         assert len(left(docker)["containers"]) == 2
         first.github.cancel_job(first.job().id)
-        runner.communicate(timeout=90)
+        runner.communicate(timeout=300)
         assert left(docker) == NOTHING_LEFT
 
 

@@ -7,6 +7,7 @@ import signal
 import socket
 import stat
 import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -430,6 +431,57 @@ def test_root_is_refused_unless_allowed(tmp_path: Path) -> None:
     done = subprocess.run([tmp_path / "r" / "run.sh"], env=environment, capture_output=True, text=True, check=True)
     assert "root" in done.stderr
     assert "code" not in done.stdout
+
+
+@pytest.mark.slow
+def test_a_directory_that_carries_its_packages_needs_nothing_but_python(tmp_path: Path) -> None:
+    """It is moved, its externals are a link to elsewhere, and no Python of this checkout is on the PATH."""
+    made, root = tmp_path / "made", tmp_path / "somewhere else" / "runner"
+    directory.build(made, carried=True)
+    root.mkdir(parents=True)
+    for name in ("run.sh", "bin"):
+        (made / name).rename(root / name)
+    (root / "externals").symlink_to(made / "externals")
+    python = tmp_path / "path" / "python3"
+    python.parent.mkdir()
+    python.symlink_to(sys._base_executable)  # type: ignore[attr-defined]  # not that of the virtual environment
+    workflow = "on: push\njobs: {a: {runs-on: x, steps: [{run: env}]}}"
+
+    async def test() -> None:
+        async with site(tmp_path, workflow) as here:
+            here.github.push("octo/app")
+            jit = here.github.mint_runner("repos/octo/app", "r1", LABELS)[1]
+            allowed = {"RUNNER_ALLOW_RUNASROOT": "1", "ACTIONS_RUNNER_INPUT_JITCONFIG": jit}
+            runner = Runner(root, {"PATH": f"{python.parent}:/usr/bin:/bin", **allowed})
+            await runner.ended()
+            job = here.job("a")
+            assert job.conclusion == "success", runner.text()
+            assert "PYTHON" not in job.log
+            assert f"RUNNER_WORKSPACE={root}/_work/app" in job.log
+            assert not list(made.rglob("__pycache__"))
+
+    run(test)
+
+
+def test_a_directory_that_carries_its_packages_holds_no_more_than_it_needs(tmp_path: Path) -> None:
+    directory.build(tmp_path / "runner", carried=True)
+    packages = {path.name for path in (tmp_path / "runner" / "externals" / "python").iterdir()}
+    assert packages >= {"anyio", "cryptography", "httpx2", "slurm_gha"}
+    assert not packages & {"pytest", "_pytest", "pip", "setuptools", "rich", "starlette"}
+    assert (tmp_path / "runner" / "externals" / "bin" / "act").stat().st_mode & 0o111
+    assert not [path for path in (tmp_path / "runner").rglob("*") if path.suffix in (".pyc", ".pyi")]
+
+
+def test_a_python_that_will_not_do_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    directory.build(tmp_path / "runner", carried=True)
+    listener = tmp_path / "runner" / "bin" / "Runner.Listener"
+    listener.write_text(listener.read_text().replace(f" {sys.version_info.major}.{sys.version_info.minor} ", " 3.2 "))
+    done = subprocess.run([listener, "--version"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("This runner was made for Python 3.2, and ")
+    directory.build(tmp_path / "other", python="python-none", carried=True)
+    done = subprocess.run([tmp_path / "other" / "bin" / "Runner.Listener"], capture_output=True, text=True, check=False)
+    assert (done.returncode, "There is no python-none here." in done.stderr) == (1, True)
 
 
 def test_the_directory_looks_like_an_unpacked_runner(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_services_of_a_job_on_the_machine_are_a_step_and_its_output_their_contex
     assert services["run"] == "bash '/f/services.sh'\n"
     assert step["run"] == f"echo ${{{{ {containers.CONTEXT}.db.ports['1'] }}}} ${{{{ job.status }}}}"
     assert (made.boxed, made.docker) == (False, True)
-    assert [each.name for each in made.steps][0] == "Initialize containers"
+    assert made.steps[0].name == "Initialize containers"
 
 
 def test_a_step_that_is_an_image_becomes_a_call_of_docker() -> None:
