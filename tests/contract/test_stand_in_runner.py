@@ -436,7 +436,7 @@ def test_root_is_refused_unless_allowed(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_directory_that_carries_its_packages_needs_nothing_but_python(tmp_path: Path) -> None:
     """It is moved, its externals are a link to elsewhere, and no Python of this checkout is on the PATH."""
-    made, root = tmp_path / "made", tmp_path / "somewhere else" / "runner"
+    made, root = tmp_path / "made", tmp_path / "elsewhere" / "runner"
     directory.build(made, carried=True)
     root.mkdir(parents=True)
     for name in ("run.sh", "bin"):
@@ -455,7 +455,7 @@ def test_a_directory_that_carries_its_packages_needs_nothing_but_python(tmp_path
             runner = Runner(root, {"PATH": f"{python.parent}:/usr/bin:/bin", **allowed})
             await runner.ended()
             job = here.job("a")
-            assert job.conclusion == "success", runner.text()
+            assert job.conclusion == "success", runner.text() + job.log
             assert "PYTHON" not in job.log
             assert f"RUNNER_WORKSPACE={root}/_work/app" in job.log
             assert not list(made.rglob("__pycache__"))
