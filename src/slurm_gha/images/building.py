@@ -63,19 +63,19 @@ def build(
         arguments = dict(recipe.arguments)
         reference = local_reference(recipe.name)
         wanted = (base,) if base is not None else ()
-        with _dockerfile(recipe) as dockerfile:
-            with opened_for(room, wanted, mirrors or {}, engine, docker_host, reporter) as running:
-                if recipe.base_archive is not None:
-                    arguments["BASE"] = f"localhost/slurm-gha/base-of-{recipe.name}:latest"
-                    with step(reporter, f"importing {recipe.base_archive.name}"):
-                        running.take_rootfs(recipe.base_archive, arguments["BASE"])
-                elif base is not None:
-                    fetch(running, base, mirrors or {}, reporter)
-                    arguments["BASE"] = str(base)
-                with step(reporter, "building"):
-                    running.build(context, dockerfile, reference, arguments)
-                with step(reporter, "saving"):
-                    running.save(reference, files / ARCHIVE_NAME)
+        opened = opened_for(room, wanted, mirrors or {}, engine, docker_host, reporter)
+        with _dockerfile(recipe) as dockerfile, opened as running:
+            if recipe.base_archive is not None:
+                arguments["BASE"] = f"localhost/slurm-gha/base-of-{recipe.name}:latest"
+                with step(reporter, f"importing {recipe.base_archive.name}"):
+                    running.take_rootfs(recipe.base_archive, arguments["BASE"])
+            elif base is not None:
+                fetch(running, base, mirrors or {}, reporter)
+                arguments["BASE"] = str(base)
+            with step(reporter, "building"):
+                running.build(context, dockerfile, reference, arguments)
+            with step(reporter, "saving"):
+                running.save(reference, files / ARCHIVE_NAME)
         return take(catalogue, files, recipe.name, reference, None, reporter)
 
 

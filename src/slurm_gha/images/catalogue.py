@@ -39,8 +39,8 @@ FORMS: Mapping[str, tuple[str, ...]] = {
     "estargz": (),
     "cvmfs": (),
 }
-"""The forms in which an image can be published, and the files or directories that one may consist of. Each has besides a
-file ``FORM.env``: it comes last and goes first, so where it is, the form is whole."""
+"""The forms in which an image can be published, and the files or directories that one may consist of. Each has a file
+``FORM.env`` as well, which comes last and goes first: where it is, the form is whole."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from importlib import resources
@@ -209,8 +209,8 @@ def _version(argv: list[str], purpose: str) -> str:
     return found[1]
 
 
-def _script() -> object:
-    return resources.as_file(resources.files("slurm_gha.images") / "rootless.sh")
+def _script() -> AbstractContextManager[Path]:
+    return resources.as_file(resources.files("slurm_gha.node") / "rootless.sh")
 
 
 def _await(process: subprocess.Popen[str], sock: Path, log: Path, root: Path) -> None:

@@ -72,7 +72,7 @@ async def _ask(config: Path | None) -> LiveJobs:
     """One squeue, for all jobs of this user, and the cluster's name."""
     cluster = _cluster(config)
     jobs = await cluster.live_jobs()
-    return LiveJobs({job.id: job.start_time for job in jobs}, await cluster.name())
+    return LiveJobs({job.id: job.started_at for job in jobs}, await cluster.name())
 
 
 def _cluster(config: Path | None) -> SlurmCluster:
