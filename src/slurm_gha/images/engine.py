@@ -132,28 +132,26 @@ def podman(work: Path, graph: str, reporter: Reporter | None = None) -> Engine:
     find("newuidmap", "run a rootless engine")
     own_ids()
     short = sockets(work)
-    for name in (graph, "conf"):
-        (work / name).mkdir(mode=0o755)
-    (work / "conf/storage.conf").write_text(
-        f'[storage]\ndriver = "overlay"\ngraphroot = "{work / graph}"\nrunroot = "{short}/run"\n', encoding="utf-8"
-    )
-    (work / "conf/containers.conf").write_text(
+    (work / graph).mkdir(mode=0o755)
+    (short / "home").mkdir()
+    (short / "containers.conf").write_text(
         '[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "none"\nlock_type = "file"\n', encoding="utf-8"
     )
     env = {
-        "CONTAINERS_STORAGE_CONF": str(work / "conf/storage.conf"),
-        "CONTAINERS_CONF": str(work / "conf/containers.conf"),
+        "CONTAINERS_CONF": str(short / "containers.conf"),
         "XDG_RUNTIME_DIR": str(short),
         "TMPDIR": str(work),
+        "HOME": str(short / "home"),
+        **_credentials(),
         # We make the namespace ourselves, with process ids of its own: nothing of Podman's outlives its command.
         "_CONTAINERS_USERNS_CONFIGURED": "done",
         "_CONTAINERS_ROOTLESS_UID": str(os.geteuid()),
         "_CONTAINERS_ROOTLESS_GID": str(os.getegid()),
-        "BUILDAH_ISOLATION": "chroot",
     }
+    storage = ("--root", str(work / graph), "--runroot", str(short / "run"), "--storage-driver", "overlay")
     unshare = as_container_root("podman")
     dash = unshare.index("--")
-    command = (*unshare[:dash], "--mount", "--pid", "--mount-proc", "--fork", "--kill-child=KILL", *unshare[dash:])
+    command = (*unshare[:dash], "--mount", "--pid", "--mount-proc", "--fork", "--kill-child=KILL", *unshare[dash:], *storage)
     return Engine(EngineKind.PODMAN, command, env, work, private=True, reporter=reporter or Silent())
 
 
@@ -199,6 +197,16 @@ def daemon_version() -> str:
 
 def podman_version() -> str:
     return _version(["podman", "--version"], "make a store for Podman")
+
+
+def _credentials() -> dict[str, str]:
+    """Where the user's logins to registries are, for an engine that has another home."""
+    home = Path.home()
+    places = [home / ".config/containers/auth.json", home / ".docker/config.json"]
+    if "XDG_RUNTIME_DIR" in os.environ:
+        places.insert(0, Path(os.environ["XDG_RUNTIME_DIR"]) / "containers/auth.json")
+    found = os.environ.get("REGISTRY_AUTH_FILE") or next((str(path) for path in places if path.is_file()), None)
+    return {} if found is None else {"REGISTRY_AUTH_FILE": found}
 
 
 def _version(argv: list[str], purpose: str) -> str:
