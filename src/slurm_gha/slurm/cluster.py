@@ -167,6 +167,18 @@ class SlurmCluster:
         """The partitions that this user can see."""
         return parse.partitions(await self._read(commands.sinfo()))
 
+    async def live_jobs(self) -> tuple[SlurmJob, ...]:
+        """Every job of this user that has not ended, of this installation or not: one squeue."""
+        jobs = parse.listing(await self._read(commands.squeue()))
+        return tuple(job for job in jobs if job.stage is not SlurmStage.ENDED)
+
+    async def name(self) -> str:
+        """The cluster's name, which jobs have in ``SLURM_CLUSTER_NAME``."""
+        name = parse.cluster_name(await self._read(commands.configuration()))
+        if not name:
+            raise SlurmUnreachable("scontrol does not tell the cluster's name")
+        return name
+
     async def version(self) -> str:
         """Slurm's version, for example ``22.05.8``."""
         text = await self._read(commands.version())

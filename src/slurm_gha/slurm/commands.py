@@ -89,6 +89,11 @@ def sinfo() -> list[str]:
     return ["sinfo", "--noheader", f"--format={SEPARATOR.join(PARTITION_FIELDS)}"]
 
 
+def configuration() -> list[str]:
+    """The configuration of slurmctld, of which the cluster's name is a part."""
+    return ["scontrol", "show", "config"]
+
+
 def version() -> list[str]:
     return ["sbatch", "--version"]
 

@@ -71,6 +71,15 @@ class Partition:
     gres: tuple[str, ...]
 
 
+def cluster_name(text: str) -> str:
+    """The name in ``scontrol show config``; empty if it is not there."""
+    for line in text.splitlines():
+        key, sign, value = line.partition("=")
+        if sign and key.strip() == "ClusterName":
+            return value.strip()
+    return ""
+
+
 def submitted_id(text: str) -> int | None:
     """The id in the answer of ``sbatch --parsable`` (``123`` or ``123;cluster``), if that is what it is."""
     for line in text.splitlines():
