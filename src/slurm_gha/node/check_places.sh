@@ -195,7 +195,7 @@ check_mirrors() {
       seconds_since "$since"
       good mirror "${pair#*=} of ${pair%%=*} answers within $SG_SECONDS s"
     else
-      doubtful mirror "${pair#*=} of ${pair%%=*} does not answer: jobs pull from ${pair%%=*} itself"
+      doubtful mirror "${pair#*=} of ${pair%%=*} $SG_MIRROR_SAYS: jobs pull from ${pair%%=*} itself"
     fi
   done
 }

@@ -98,16 +98,20 @@ is_job_dir() {
 # lives DIRECTORY: whether somebody holds its lock; asked as the user, who may have put anything in the lock's place.
 lives() {
   local status=0
-  as_user 10 lock_is_held "$1" || status=$?
+  # Who was killed a moment ago may hold it for a moment.
+  as_user 10 lock_is_held "$1" 3 || status=$?
   # A question without an answer is no proof that nobody is there.
   ((status != 1))
 }
 
+# lock_is_held DIRECTORY [SECONDS]: still so after that time.
 lock_is_held() {
-  local lock=''
+  local lock='' status=0
   [[ -f $1/lock && ! -L $1/lock ]] || return 1
   { exec {lock}<"$1/lock"; } 2>/dev/null || return 1
-  ! flock -n "$lock"
+  flock -w "${2:-0}" "$lock" || status=1
+  exec {lock}<&-
+  ((status != 0))
 }
 
 # end_mounted_in DIRECTORY: containers whose root is an overlay in it, and that run as one of the user's subordinate ids.
@@ -155,7 +159,7 @@ clean_up() {
   local directory=$SG_NODE_DIR/sg-$SG_SLURM_ID
   # The guard of a killed script is among them; its work is done here.
   end_repeatedly '' "$SG_SLURM_ID"
-  detach_mounts "$directory"
+  if [[ -d $directory && ! -L $directory ]] && ! lock_is_held "$directory" 3; then detach_mounts "$directory"; fi
   sweep_one "$directory" now
   sweep
   clean_shared_memory
@@ -164,7 +168,6 @@ clean_up() {
 # detach_mounts DIRECTORY: FUSE file systems, which outlive the program that served them.
 detach_mounts() {
   local point
-  is_job_dir "$1" && ! lock_is_held "$1" || return 0
   while read -r _ _ _ _ point _; do
     # \040 and the like, as proc(5) says
     printf -v point '%b' "${point//\\/\\0}"
@@ -204,7 +207,7 @@ others_live() {
     pid=${file#/proc/}
     pid=${pid%/environ}
     [[ -O /proc/$pid ]] || continue
-    ! grep -qzsxF -e "SLURM_JOB_ID=$SG_SLURM_ID" "/proc/$pid/environ" || continue
+    ! grep -qzsxF -e "SLURM_JOB_ID=$SG_SLURM_ID" "/proc/$pid/environ" || ! same_cluster "$pid" || continue
     parent_of "$pid" && [[ $SG_PROCESS_STATE != [ZX] ]] && return 0
   done < <(grep -lzs -e '^SLURM_JOB_ID=' /proc/[0-9]*/environ 2>/dev/null || true)
   return 1

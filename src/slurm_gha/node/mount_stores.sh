@@ -35,7 +35,6 @@ mount_stores() {
   read_mounts
   for digest in "${!SG_NAMES[@]}"; do
     find_store "$digest" || continue
-    rm -f -- "$SG_STORES_DIR/.unneeded-$digest"
     need_store "$digest" {lock}>&- || SG_WRONG=$((SG_WRONG + 1))
   done
   for point in "${!SG_MOUNTED[@]}"; do
@@ -88,10 +87,14 @@ find_store() {
 
 # need_store DIGEST: mounted, from the file that is there now.
 need_store() {
-  local point=$SG_STORES_DIR/$1 device=${SG_MOUNTED[$SG_STORES_DIR / $1]:-}
+  local point=$SG_STORES_DIR/$1 device
+  device=${SG_MOUNTED[$point]:-}
   own_file "$SG_FILE" || return
   if [[ -n $device ]]; then
-    [[ $(backing_of "$device") != "$SG_IDENTITY" ]] || return 0
+    if [[ $(backing_of "$device") == "$SG_IDENTITY" ]]; then
+      rm -f -- "$SG_STORES_DIR/.unneeded-$1"
+      return 0
+    fi
     # Made anew, for another engine perhaps: jobs that have the old one keep it until they end.
     retire_store "$1" || return 0
   fi
@@ -122,10 +125,11 @@ backing_of() {
 # mount_store POINT NAME: attached first, and looked at again: the path may have been turned elsewhere in the meantime.
 mount_store() {
   local device said made=''
-  device=$(timeout 60 losetup --find --show --read-only -- "$SG_FILE" 2>&1) || {
-    say "$SG_FILE (image $2) is not mounted: ${device//$'\n'/ }"
+  if ! device=$(timeout 60 losetup --find --show --read-only -- "$SG_FILE" 2>"$SG_STORES_DIR/.said"); then
+    said=$(<"$SG_STORES_DIR/.said")
+    say "$SG_FILE (image $2) is not mounted: ${said//$'\n'/ }"
     return 1
-  }
+  fi
   if ! own_file "$SG_FILE" || [[ $(backing_of "$device") != "$SG_IDENTITY" ]]; then
     losetup --detach "$device"
     say "$SG_FILE (image $2) is not mounted: it is being replaced"
@@ -157,7 +161,7 @@ retire_store() {
     [[ $made =~ ^[1-9][0-9]*$ ]] && ((made > since)) || return 1
   done
   umount -- "$SG_STORES_DIR/$1" 2>/dev/null || return 1
-  rmdir -- "$SG_STORES_DIR/$1" || true
+  rmdir -- "$SG_STORES_DIR/$1" 2>/dev/null || true
   rm -f -- "$mark"
   say "$SG_STORES_DIR/$1 is unmounted: no name points to it, or it was made anew"
 }
