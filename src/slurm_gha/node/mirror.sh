@@ -14,7 +14,7 @@ find_mirror() {
   for pair in "${SG_MIRRORS[@]}"; do
     [[ $pair == "$1="* ]] || continue
     [[ $1 != "$SG_REGISTRY" ]] || image=$SG_REPOSITORY
-    if mirror_answers "${pair#*=}" "$image"; then
+    if mirror_answers "${pair#*=}" "$image" "$1"; then
       SG_MIRROR_URL=${pair#*=}
       return 0
     fi
@@ -24,8 +24,9 @@ find_mirror() {
   return 1
 }
 
-# mirror_answers URL [REPOSITORY]: whether it does, and has the image; if not, what it does instead into SG_MIRROR_SAYS.
-# It may ask for a login, which the engine knows how to answer.
+# mirror_answers URL [REPOSITORY REGISTRY]: whether it does, and has the image; if not, what it does instead into
+# SG_MIRROR_SAYS. It may ask for a login, which the engine knows how to answer; and what it does not have of docker.io, the
+# engine gets from there by itself.
 mirror_answers() {
   local status path=
   [[ -z ${2:-} ]] || manifest_path "$2"
@@ -38,11 +39,11 @@ mirror_answers() {
     2?? | 3?? | 401 | 403) return 0 ;;
     000 | '') SG_MIRROR_SAYS="does not answer within $SG_MIRROR_PATIENCE s" ;;
     404)
-      [[ -n $path ]] || return 0
+      [[ -n $path && ${3:-} != docker.io ]] || return 0
       SG_MIRROR_SAYS="does not have $2"
       ;;
     4??)
-      [[ -n $path ]] || return 0
+      [[ -n $path && ${3:-} != docker.io ]] || return 0
       SG_MIRROR_SAYS="answers with HTTP status $status"
       ;;
     *) SG_MIRROR_SAYS="answers with HTTP status $status" ;;
@@ -73,8 +74,13 @@ registry_of() {
 # dockerd_mirrors: arguments of dockerd into SG_DOCKERD_MIRRORS. It knows mirrors of docker.io only; it goes to the registry
 # itself when they fail. Mirrors of others are asked by rewritten references, over HTTP where their URL says so.
 dockerd_mirrors() {
-  local pair host
-  SG_DOCKERD_MIRRORS=() SG_REGISTRY=''
+  local pair host image=$SG_IMAGE
+  SG_DOCKERD_MIRRORS=() SG_REGISTRY='' SG_REPOSITORY=''
+  if [[ -n $SG_IMAGE_HOME ]]; then
+    image=
+    if image_value image.env PULL; then image=$SG_VALUE; fi
+  fi
+  [[ -z $image ]] || registry_of "$image"
   if find_mirror docker.io; then SG_DOCKERD_MIRRORS+=(--registry-mirror "$SG_MIRROR_URL"); fi
   for pair in "${SG_MIRRORS[@]}"; do
     [[ $pair == *=http://* ]] || continue
