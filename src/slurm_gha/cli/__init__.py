@@ -18,6 +18,7 @@ COMMANDS = {
     "drain": "Submit no new runners; those there are go on.",
     "resume": "Submit new runners again after a drain.",
     "image": "Build, pull, publish and collect the images of runners.",
+    "node": "Check and prepare compute nodes: what they lack, an Epilog, mounted stores.",
     "demo": "Run a real workflow on a private Slurm and a simulated GitHub.",
 }
 """The commands and what they are for; each is ``command`` in the module of its name."""

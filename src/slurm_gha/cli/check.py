@@ -64,6 +64,7 @@ async def _ask(settings: Settings, examined: Examined, offline: bool) -> list[An
         timeout=settings.slurm.command_timeout,
     )
     answers += await inquiry.ask_slurm(cluster, settings.policy().pools)
+    answers += await inquiry.ask_mirrors(settings.images.mirrors)
     desks = {
         table.name: open_desk(table, examined.tokens[table.name])
         for table in settings.scope_tables

@@ -10,12 +10,14 @@ from functools import partial
 from typing import Protocol
 
 import anyio
+import anyio.to_thread
 
 from slurm_gha.config.mistakes import shown
 from slurm_gha.domain.pool import Pool, SlurmRequest
 from slurm_gha.github.budget import BudgetSnapshot
 from slurm_gha.github.errors import GitHubError
 from slurm_gha.github.permissions import Permission, Standing
+from slurm_gha.images import mirror
 from slurm_gha.slurm.errors import SlurmError, SubmissionRefused
 
 
@@ -99,6 +101,24 @@ async def ask_github(desks: GitHubDesks) -> list[Answer]:
         for name, opening in desks.items():
             tasks.start_soon(partial(ask, name, opening))
     return [answer for name in desks for answer in found[name]]
+
+
+async def ask_mirrors(mirrors: Mapping[str, str]) -> list[Answer]:
+    """For each pull-through cache whether it answers; asked at the same time. Jobs can do without any of them."""
+    found: dict[str, Answer] = {}
+
+    async def ask(registry: str, url: str) -> None:
+        health = await anyio.to_thread.run_sync(mirror.probe, registry, url)
+        if health.trouble:
+            text = f"{url} {_line(health.trouble)}; {mirror.without(health)}"
+            found[registry] = Answer(Verdict.DOUBTFUL, f"mirror of {registry}", text)
+        else:
+            found[registry] = Answer(Verdict.TRUE, f"mirror of {registry}", f"{url} answers")
+
+    async with anyio.create_task_group() as tasks:
+        for registry, url in mirrors.items():
+            tasks.start_soon(ask, registry, url)
+    return [found[registry] for registry in sorted(found)]
 
 
 def _rate(subject: str, budget: BudgetSnapshot) -> Answer:

@@ -46,14 +46,19 @@ end_found() {
   fi
 }
 
+# ours PID: whether it is one that may be ended.
+ours() {
+  [[ -O /proc/$1 ]]
+}
+
 # end_process PID: with its process group, if that is not our own: a group cannot fork its way out of a signal.
 end_process() {
   local own
-  [[ $1 =~ ^[0-9]+$ && -O /proc/$1 ]] || return 0
+  [[ $1 =~ ^[0-9]+$ ]] && ours "$1" || return 0
   ! spared "$1" || return 0
   parent_of "$SG_SELF" || return 0
   own=$SG_GROUP
-  if parent_of "$1" && [[ $SG_GROUP != "$own" ]] && ((SG_GROUP > 1)); then
+  if [[ -z $SG_ONE_BY_ONE ]] && parent_of "$1" && [[ $SG_GROUP != "$own" ]] && ((SG_GROUP > 1)); then
     kill -KILL -- "-$SG_GROUP" 2>/dev/null || true
   fi
   kill -KILL "$1" 2>/dev/null || true
@@ -75,13 +80,15 @@ same_cluster() {
 
 # Whose helpers and ancestors are spared: the script itself, or the guard in its place.
 SG_SELF=$$
+SG_STEP_DAEMON=slurmstepd # Slurm's own process, which runs as the job's user where Slurm does
+SG_ONE_BY_ONE=            # whether process groups are left alone
 
 # spared PID: whether it is this script, an ancestor of it, a helper (a descendant, but not by way of the runner),
 # the guard, a zombie, or Slurm's own process. Orphans have other parents.
 spared() {
   local pid=$1
   parent_of "$pid" || return 0
-  [[ $SG_PROCESS_STATE != [ZX] && $SG_COMMAND != slurmstepd ]] || return 0
+  [[ $SG_PROCESS_STATE != [ZX] && $SG_COMMAND != "$SG_STEP_DAEMON" ]] || return 0
   while ((pid > 1)); do
     [[ $pid != "${SG_RUNNER:-}" ]] || break
     [[ $pid != "$SG_SELF" && $pid != "${SG_GUARD:-}" ]] || return 0

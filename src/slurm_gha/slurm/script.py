@@ -32,8 +32,7 @@ def parts(launcher: Launcher) -> tuple[str, ...]:
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # -p: take no functions, options or start-up file from the environment.
 _SHEBANG = "#!/bin/bash -p"
-_PREAMBLE = """set -euo pipefail
-# Nothing inherited may mark what follows for export, or print it.
+_PREAMBLE = """# Nothing inherited may mark what follows for export, or print it.
 set +o allexport +o xtrace +o verbose
 unset -v BASH_XTRACEFD "${!SG_@}"
 """
@@ -125,7 +124,12 @@ def head(values: ScriptValues) -> str:
 
     It begins with a command, after which sbatch no longer looks for ``#SBATCH`` lines: no value can hold an option.
     """
-    return f"{_SHEBANG}\n{_PREAMBLE}{_assignments(values)}"
+    return f"{_SHEBANG}\n{preamble('-euo pipefail')}{_assignments(values)}"
+
+
+def preamble(options: str) -> str:
+    """The options of ``set`` for a script, and a clean slate."""
+    return f"set {options}\n{_PREAMBLE}"
 
 
 def quote(text: str) -> str:
