@@ -76,7 +76,7 @@ for program in dockerd containerd rootlesskit docker-init ctr ctr-remote soci so
   }
 done
 # This one has no version of its own, and says how it wants to be called.
-"$prefix.new/bin/containerd-stargz-grpc" >"$work/log" 2>&1 || true
+"$prefix.new/bin/containerd-stargz-grpc" </dev/null >"$work/log" 2>&1 || true
 grep -q '^usage: ' "$work/log" || give_up "the stargz snapshotter does not run on this machine"
 cp -- "$work/versions" "$prefix.new/packages"
 printf '%s\n' "$made_from" >"$prefix.new/made-from"

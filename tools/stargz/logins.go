@@ -4,14 +4,13 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
+	"io"
 	"strings"
 
 	"github.com/containerd/containerd/reference"
 )
 
-// logins are what "docker login" has left in config.json. Credential helpers are programs and are not called.
+// logins are what "docker login" has left in its config.json. Credential helpers are programs and are not called.
 type logins struct {
 	Auths map[string]struct {
 		Auth          string `json:"auth"`
@@ -19,25 +18,21 @@ type logins struct {
 	} `json:"auths"`
 }
 
-// credentials gives user and password for a registry; both are empty where nobody has logged in. The file is read at
-// each call: a job may log in at any time.
-func credentials(host string, _ reference.Spec) (string, string, error) {
-	directory := os.Getenv("DOCKER_CONFIG")
-	if directory == "" {
-		directory = filepath.Join(os.Getenv("HOME"), ".docker")
-	}
-	file := filepath.Join(directory, "config.json")
-	text, err := os.ReadFile(file)
-	if os.IsNotExist(err) {
-		return "", "", nil
-	}
-	if err != nil {
-		return "", "", err
-	}
+// readLogins reads a config.json to its end; an empty one holds none.
+func readLogins(from io.Reader) (logins, error) {
 	var known logins
-	if err := json.Unmarshal(text, &known); err != nil {
-		return "", "", fmt.Errorf("%s: %w", file, err)
+	text, err := io.ReadAll(from)
+	if err != nil || len(text) == 0 {
+		return known, err
 	}
+	if err := json.Unmarshal(text, &known); err != nil {
+		return known, fmt.Errorf("logins on standard input: %w", err)
+	}
+	return known, nil
+}
+
+// credentials gives user and password for a registry; both are empty where nobody has logged in.
+func (known logins) credentials(host string, _ reference.Spec) (string, string, error) {
 	if host == "docker.io" || host == "registry-1.docker.io" {
 		host = "https://index.docker.io/v1/" // the name that docker login uses for its own registry
 	}
@@ -50,7 +45,7 @@ func credentials(host string, _ reference.Spec) (string, string, error) {
 	}
 	decoded, err := base64.StdEncoding.DecodeString(entry.Auth)
 	if err != nil {
-		return "", "", fmt.Errorf("%s: the login for %s cannot be read", file, host)
+		return "", "", fmt.Errorf("the login for %s cannot be read", host)
 	}
 	user, password, _ := strings.Cut(string(decoded), ":")
 	return user, password, nil

@@ -2,6 +2,9 @@
 //
 // Debian packages the snapshotter as a library only, so this is the daemon around it: it reads a configuration, listens,
 // and on a signal unmounts what it has mounted. One process serves one job and ends with it.
+//
+// Standard input is a config.json of Docker's with logins for registries, or empty. It is read once, at the start: the
+// file itself need not be anywhere where jobs can read it.
 package main
 
 import (
@@ -42,12 +45,16 @@ func run(address, root, configuration string) error {
 	if err != nil {
 		return err
 	}
+	known, err := readLogins(os.Stdin)
+	if err != nil {
+		return err
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	if err := os.MkdirAll(root, 0o700); err != nil {
 		return err
 	}
-	snapshotter, err := service.NewStargzSnapshotterService(ctx, root, config, service.WithCredsFuncs(credentials))
+	snapshotter, err := service.NewStargzSnapshotterService(ctx, root, config, service.WithCredsFuncs(known.credentials))
 	if err != nil {
 		return fmt.Errorf("snapshotter in %s: %w", root, err)
 	}

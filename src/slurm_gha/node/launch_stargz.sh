@@ -91,24 +91,25 @@ configure_containerd() {
   printf '[proxy_plugins.%s]\ntype = "snapshot"\naddress = "%s"\n' "$SG_SNAPSHOTTER" "$SG_ENGINE/snapshotter.sock"
 }
 
-# run_lazy_dockerd: become the daemon, with the other two beside it.
+# run_lazy_dockerd: become the daemon, with the other two beside it. The snapshotter gets the user's logins to registries on
+# standard input: jobs could read a file.
 run_lazy_dockerd() {
-  local dir=$SG_ENGINE daemon=containerd-stargz-grpc
+  local dir=$SG_ENGINE daemon=containerd-stargz-grpc proxy=--userland-proxy=false logins=/dev/null
   [[ $SG_SNAPSHOTTER != soci ]] || daemon=soci-snapshotter-grpc
-  export HOME=$dir/home DOCKER_CONFIG
-  DOCKER_CONFIG=${DOCKER_CONFIG:-$HOME/.docker}
-  mkdir -p -- "$HOME"
+  ! command -v docker-proxy >/dev/null || proxy=--userland-proxy-path=$(command -v docker-proxy)
+  [[ ! -r $HOME/.docker/config.json ]] || logins=$HOME/.docker/config.json
   # Snapshotters make the roots of containers by it, and these are for all users inside.
   umask 022
   # shellcheck disable=SC2016 # expanded by the inner shell
-  rootless "$dir" sh -ec '
-    rm -rf /run/docker /run/containerd /run/xtables.lock
+  rootless_confined "$dir" sh -ec '
     dir=$1 daemon=$2
     shift 2
-    "$daemon" --address "$dir/snapshotter.sock" --root "$dir/data/snapshotter" --config "$dir/snapshotter.toml" &
+    exec 3<&0 </dev/null
+    "$daemon" --address "$dir/snapshotter.sock" --root "$dir/data/snapshotter" --config "$dir/snapshotter.toml" <&3 3<&- &
+    exec 3<&-
     containerd --config "$dir/containerd.toml" &
     until [ -S "$dir/containerd.sock" ] && [ -S "$dir/snapshotter.sock" ]; do sleep 0.02; done
-    exec dockerd "$@"' sh "$dir" "$daemon" \
+    exec dockerd "$@"' sh "$dir" "$daemon" "$proxy" \
     --host "unix://$dir/docker.sock" --containerd "$dir/containerd.sock" --data-root "$dir/data/docker" \
-    --exec-root "$dir/docker" --pidfile "$dir/docker.pid" --config-file "$dir/daemon.json" "${SG_DOCKERD_MIRRORS[@]}"
+    --exec-root "$dir/docker" --pidfile "$dir/docker.pid" --config-file "$dir/daemon.json" "${SG_DOCKERD_MIRRORS[@]}" <"$logins"
 }
