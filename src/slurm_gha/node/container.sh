@@ -118,30 +118,3 @@ run_in_container() {
   # The configuration goes in on standard input: arguments and environment can be seen from outside.
   exec "${SG_CLIENT[@]}" "${arguments[@]}" "$root" "$SG_IMAGE_RUNNER" < <(printf '%s\n' "$SG_JIT")
 }
-
-# enter_container ROOT IMAGE_RUNNER: inside. Becomes the runner in ROOT; IMAGE_RUNNER is where the image has its own.
-enter_container() {
-  local root=$1 image=$2 jit entry name
-  IFS= read -r jit
-  umask 022
-  if [[ ! -e $root/run.sh ]]; then
-    if [[ ! -x $image/run.sh ]]; then
-      printf 'slurm-gha: the image has no runner in %s: set image_runner_dir, or runner_dir for one of the node\n' "$image" >&2
-      exit 78
-    fi
-    shopt -s nullglob dotglob
-    for entry in "$image"/*; do
-      name=${entry##*/}
-      case $name in
-        bin.* | externals.* | _work | _diag | .runner* | .credentials* | .setup_info) ;;
-        externals) [[ -L $root/externals ]] || cp -aH -- "$entry" "$root/externals" ;;
-        *) cp -aH -- "$entry" "$root/" ;;
-      esac
-    done
-    shopt -u nullglob dotglob
-  fi
-  cd -- "$root" || exit
-  export RUNNER_MANUALLY_TRAP_SIG=1 ACTIONS_RUNNER_RETURN_VERSION_DEPRECATED_EXIT_CODE=1 RUNNER_ALLOW_RUNASROOT=1
-  export ACTIONS_RUNNER_INPUT_JITCONFIG=$jit
-  exec ./run.sh </dev/null
-}

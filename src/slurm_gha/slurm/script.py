@@ -17,10 +17,10 @@ _COMMON = ("lib", "environment", "signals", "processes", "jobdir", "guard", "cla
 _IMAGE = ("catalogue", "mirror", "rootless")
 _LAUNCHER = {
     Launcher.HOST: (),
-    Launcher.DOCKER: (*_IMAGE, "store", "container"),
-    Launcher.PODMAN: (*_IMAGE, "container"),
-    Launcher.APPTAINER: _IMAGE,
-    Launcher.STARGZ: (*_IMAGE, "container"),
+    Launcher.DOCKER: (*_IMAGE, "store", "container", "enter"),
+    Launcher.PODMAN: (*_IMAGE, "container", "enter"),
+    Launcher.APPTAINER: (*_IMAGE, "apptainer_image", "enter"),
+    Launcher.STARGZ: (*_IMAGE, "container", "enter"),
 }
 
 

@@ -1,0 +1,51 @@
+"""A registry at the far end of the test network, filled with images that lie in Docker archives."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from slurm_gha.testing.network import Network
+
+PORT = 5000
+_CONFIGURATION = """version: 0.1
+log: {{level: warn}}
+storage: {{filesystem: {{rootdirectory: {directory}}}}}
+http: {{addr: "{address}:{port}"}}
+"""
+
+
+@contextmanager
+def registry(network: Network, directory: Path) -> Iterator[str]:
+    """Its host and port; plain HTTP. ``directory`` holds its blobs."""
+    host = f"{network.address}:{PORT}"
+    configuration = directory / "registry.yml"
+    configuration.write_text(_CONFIGURATION.format(directory=directory / "blobs", address=network.address, port=PORT))
+    with (directory / "log").open("wb") as log:
+        argv = network.inside(["docker-registry", "serve", str(configuration)])
+        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + 30
+        while run("curl", "-sf", f"http://{host}/v2/", check=False).returncode != 0:
+            assert process.poll() is None, (directory / "log").read_text()
+            assert time.monotonic() < deadline, "the registry does not answer"
+            time.sleep(0.05)
+        yield host
+    finally:
+        process.kill()
+        process.wait()
+
+
+def push(archive: Path, reference: str) -> None:
+    """Put the image of a Docker archive into a registry that speaks HTTP."""
+    options = ("--dest-tls-verify=false", "--dest-compress-format=gzip", "--dest-compress-level=1")
+    run("skopeo", "copy", "--quiet", *options, f"docker-archive:{archive}", f"docker://{reference}")
+
+
+def run(*argv: str, check: bool = True, seconds: float = 600) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds, check=False)
+    assert done.returncode == 0 or not check, f"{argv}: {done.stdout}{done.stderr}"
+    return done

@@ -1,0 +1,217 @@
+"""The launcher ``apptainer``, in real Slurm jobs: directories and SIF files, with and without Docker beside them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from tests.containers.cases import DockerCases, log_of
+from tests.containers.registry import push, registry, run
+from tests.containers.site import container_pool, container_scene
+from tests.e2e.scene import Scene, job, workflow
+
+from slurm_gha.testing.network import Network
+from slurm_gha.testing.private_slurm import PrivateSlurm
+
+PREFIX = Path("/opt/slurm-gha-tools/apptainer")
+INSTALL = Path(__file__).parents[2] / "tools/install_apptainer.sh"
+
+# An image with a shell and nothing else is there at once, which matters where a dozen jobs need one.
+TINY = (
+    "tar -ch /bin/sh /bin/sleep /lib/x86_64-linux-gnu/libc.so.6 /lib64/ld-linux-x86-64.so.2 2>/dev/null"
+    " | docker import - tiny:1 > /dev/null; "
+)
+ALONE = """
+test "$(cat /proc/1/comm)" = appinit
+echo "processes: $(ls -d /proc/[0-9]* | wc -l)"
+test "$(ls -d /proc/[0-9]* | wc -l)" -lt 30
+touch "$HOME/mine" /tmp/mine /var/tmp/mine
+test ! -e {node_dir}/../output
+test "$(ls {node_dir})" = "sg-$SLURM_JOB_ID"
+test ! -e {catalogue}
+env | grep -q JITCONFIG && exit 1
+grep -q bookworm /etc/os-release
+test -x "$(readlink -f ../../externals)" || ls -la ../..
+echo "alone in $PWD"
+"""
+ROOT = """
+test "$(id -u)" = 0
+echo changed > /opt/new && echo changed >> /etc/os-release && chown 33:33 /opt/new
+test "$(stat -c %u /opt/new)" = 33
+dd if=/dev/zero of=/opt/large bs=1M count=100 status=none && test "$(stat -c %s /opt/large)" = 104857600
+echo "changed the image"
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def apptainer() -> str:
+    """The directory of Apptainer's program; installed where it is lacking."""
+    run(str(INSTALL))
+    return str(PREFIX / "bin")
+
+
+@pytest.fixture(scope="module")
+def unpacked(catalogue: Path, slurm: PrivateSlurm) -> Path:
+    """The image ``runner`` as a directory of the catalogue's, which belongs to the cluster's user."""
+    home = (catalogue / "names/runner").resolve()
+    made = home / "unpacked"
+    made.mkdir(mode=0o755)
+    with tarfile.open(home / "archive.tar") as archive:
+        manifest = archive.extractfile("manifest.json")
+        assert manifest is not None
+        for layer in json.load(manifest)[0]["Layers"]:
+            run("tar", "-C", str(home), "-xf", str(home / "archive.tar"), layer)
+            run("tar", "-C", str(made), "-xf", str(home / layer))
+            shutil.rmtree((home / layer).parent)
+    run("chown", "-hR", f"{slurm.uid}:{slurm.gid}", str(made))
+    (home / "unpacked.env").write_text("FORMAT=directory\n")
+    return made
+
+
+@pytest.fixture(scope="module")
+def sif(unpacked: Path, slurm: PrivateSlurm, apptainer: str) -> Iterator[Path]:
+    """The same as a SIF file."""
+    with tempfile.TemporaryDirectory(prefix="sgsif-", dir="/tmp") as directory:
+        Path(directory).chmod(0o755)
+        os.chown(directory, slurm.uid, slurm.gid)
+        path = Path(directory) / "image.sif"
+        ids = (f"--reuid={slurm.uid}", f"--regid={slurm.gid}", "--clear-groups")
+        environment = (f"HOME={directory}", f"PATH={apptainer}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
+        quick = "-comp gzip -Xcompression-level 1 -no-duplicates"
+        command = ("apptainer", "--quiet", "build", "--mksquashfs-args", quick, str(path), str(unpacked))
+        run("setpriv", *ids, "env", "-i", *environment, *command)
+        yield path
+
+
+@pytest.fixture(scope="module")
+def foreign(unpacked: Path) -> Iterator[Path]:
+    """The same directory, of another owner: as one in CVMFS is."""
+    made = Path(tempfile.mkdtemp(prefix="sgf-", dir="/tmp"))
+    try:
+        run("cp", "-a", "--no-preserve=ownership", f"{unpacked}/.", str(made))
+        made.chmod(0o755)
+        yield made
+    finally:
+        shutil.rmtree(made)
+
+
+@pytest.fixture(scope="class")
+def stage(
+    request: pytest.FixtureRequest,
+    slurm: PrivateSlurm,
+    network: Network,
+    catalogue: Path,
+    unpacked: Path,
+    apptainer: str,
+) -> Iterator[Scene]:
+    """The service with pools ``small`` and ``brief`` (one minute); a class says with which image, by a fixture's name."""
+    keys = dict(request.cls.keys)
+    if fixture := request.cls.image_fixture:
+        keys["image"] = str(request.getfixturevalue(fixture))
+    tables: dict[str, Any] = {
+        "slurm": {"signal_before_end": "50s", "node_path": [apptainer]},
+        "images": {"dir": str(catalogue)},
+    }
+    if request.cls.mirrored:
+        tables["images"]["mirrors"] = {"docker.io": f"http://{request.getfixturevalue('mirror')}"}
+    pools = [container_pool("apptainer", **keys), container_pool("apptainer", "brief", slurm={"time": "1m"}, **keys)]
+    with container_scene(slurm, network, catalogue, pools, tables) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def mirror(network: Network, catalogue: Path) -> Iterator[str]:
+    """A registry that has the runner's image as one of docker.io's."""
+    with tempfile.TemporaryDirectory() as directory, registry(network, Path(directory)) as host:
+        push((catalogue / "names/runner").resolve() / "archive.tar", f"{host}/library/runner:1")
+        yield host
+
+
+class ApptainerCases:
+    """``victims``: the names of a job's processes, each of which is killed in a job of its own."""
+
+    keys: ClassVar[dict[str, Any]] = {}
+    image_fixture: ClassVar[str] = ""
+    mirrored: ClassVar[bool] = False
+    image: ClassVar[str] = "runner:1"
+    victims: ClassVar[tuple[str, ...]]
+
+    def busy(self) -> str:
+        return "sleep 300"
+
+    running = DockerCases.running
+    test_nothing_is_left_however_a_job_ends = DockerCases.test_nothing_is_left_however_a_job_ends
+
+
+class TestDirectory(ApptainerCases):
+    """Of the catalogue, as the user that Slurm runs the job as."""
+
+    victims = ("starter", "appinit", "run.sh", "python3", "act", "sleep")
+
+    def test_jobs_see_their_own_files_and_processes_only(self, stage: Scene, catalogue: Path) -> None:
+        step = ALONE.format(node_dir=stage.node_dir, catalogue=catalogue)
+        run = stage.push(workflow(a=job(step + "sleep 3"), b=job(step + "sleep 3")))
+        assert stage.until_completed(run, 90) == {"a": "success", "b": "success"}, log_of(stage, run)
+        assert log_of(stage, run).count("alone in") >= 2
+        (a, b) = stage.github.present_jobs(run)
+        assert max(a.started_at or 0, b.started_at or 0) < min(a.completed_at or 0, b.completed_at or 0), "at once"
+
+
+class TestSif(ApptainerCases):
+    """Files that programs of the user mount: the image, and the writable layer."""
+
+    image_fixture = "sif"
+    keys: ClassVar[dict[str, Any]] = {"scratch": "400M", "fakeroot": True}
+    victims = ("starter", "appinit", "squashfuse_ll", "fuse2fs", "fuse-overlayfs", "run.sh", "python3")
+
+    def test_root_may_change_the_image(self, stage: Scene) -> None:
+        run = stage.push(workflow(a=job(ROOT)))
+        assert stage.until_completed(run, 90) == {"a": "success"}, log_of(stage, run)
+        assert "changed the image" in log_of(stage, run)
+
+
+class TestForeignDirectory(ApptainerCases):
+    """A directory whose files belong to somebody whom the container's root does not stand for."""
+
+    image_fixture = "foreign"
+    keys: ClassVar[dict[str, Any]] = {"fakeroot": True}
+    victims = ("starter", "fuse-overlayfs")
+
+    def test_root_may_change_the_image(self, stage: Scene, foreign: Path) -> None:
+        before = (foreign / "etc/os-release").read_bytes()
+        run = stage.push(workflow(a=job(ROOT)))
+        assert stage.until_completed(run, 90) == {"a": "success"}, log_of(stage, run)
+        assert "changed the image" in log_of(stage, run)
+        assert (foreign / "etc/os-release").read_bytes() == before
+
+
+class TestRegistry(ApptainerCases):
+    """An image that is in a registry only, and is made a directory of for each job."""
+
+    mirrored = True
+    keys: ClassVar[dict[str, Any]] = {"image": "docker://runner:1"}
+    test_nothing_is_left_however_a_job_ends = None  # type: ignore[assignment]
+
+    def test_a_job_runs_in_it(self, stage: Scene) -> None:
+        run = stage.push(workflow(a=job("grep -q bookworm /etc/os-release && pwd")))
+        assert stage.until_completed(run, 120) == {"a": "success"}, log_of(stage, run)
+
+
+class TestDocker(DockerCases):
+    """With a rootless Docker daemon beside the container."""
+
+    launcher = "apptainer"
+    image_fixture: ClassVar[str] = ""
+    mirrored: ClassVar[bool] = True
+    keys: ClassVar[dict[str, Any]] = {"docker_in_job": True}
+    victims = ("starter", "appinit", "rootlesskit", "slirp4netns", "dockerd", "containerd", "run.sh", "python3")
+
+    def busy(self) -> str:
+        return f"{TINY}docker run -d tiny:1 sh -c 'trap \"\" TERM; sleep 300'; sleep 300"
