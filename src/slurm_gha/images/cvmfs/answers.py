@@ -134,6 +134,23 @@ def listing(text: str) -> Listing:
     return Listing(revision, images, names)
 
 
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """An open transaction that a killed publication of ours has left; ``sealed``: it lacked only its publish."""
+
+    token: str
+    sealed: bool
+
+
+def leftover(text: str) -> Leftover | None:
+    """The answer of the step ``leftover``."""
+    for line in text.splitlines():
+        match line.split(" "):
+            case ["leftover", token, mark]:
+                return Leftover(token, sealed=mark == "sealed")
+    return None
+
+
 def kept(text: str) -> int | None:
     """How many bytes the step ``receive`` has kept."""
     for line in text.splitlines():

@@ -48,7 +48,7 @@ def collect(
     if dry_run:
         return unneeded(stratum.published(), min_age, in_use, edge.now())
     with Record.hold(state_dir, settings, patience) as record:
-        transaction.recover(stratum, record, patience, say)
+        transaction.tidy(stratum, record, patience, say)
         if not unneeded(stratum.published(), min_age, in_use, edge.now()):
             return ()
         with Transaction(stratum, record, patience, say) as ours:

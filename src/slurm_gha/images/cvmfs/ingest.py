@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from pathlib import Path
 
 from slurm_gha.images.cvmfs import answers, archive
@@ -21,7 +20,7 @@ def ingest(source: Path, digest: str, stratum: Stratum, record: Record, patience
     breaks off between two entries looks to ``ingest`` like an archive that ends there.
     """
     settings = stratum.settings
-    token = secrets.token_hex(16)
+    token = record.token()
     lengths: list[int] = []
     record.write(token, "ingesting")
     try:

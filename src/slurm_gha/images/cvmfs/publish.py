@@ -57,7 +57,7 @@ def publish(
     patience = Patience(edge, say, settings.where, settings.max_wait)
     stratum = Stratum(settings, edge)
     with Record.hold(state_dir, settings, patience) as record:
-        transaction.recover(stratum, record, patience, say)
+        transaction.tidy(stratum, record, patience, say)
         before = stratum.published()
         there = digest in before.images
         if there and (name is None or before.names.get(name) == digest):

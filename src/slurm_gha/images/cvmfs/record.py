@@ -1,6 +1,8 @@
 """What we have open on a stratum 0, kept in a small file, so that a publication that was killed can be found again.
 
-The file is locked while a publication lives: two of ours never work on one repository at the same time.
+A transaction's token begins with this directory's own word, by which it is recognised on the stratum 0 even if it was
+opened after we were killed. The file is locked while a publication lives: two of ours never work on one repository
+at the same time.
 """
 
 from __future__ import annotations
@@ -8,6 +10,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
+import secrets
 import socket
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,6 +41,7 @@ class Record:
 
     def __init__(self, path: Path, descriptor: int, settings: CvmfsSettings) -> None:
         self._path = path
+        self._owner = path.with_suffix(".owner")
         self._descriptor: int | None = descriptor
         self._settings = settings
 
@@ -60,6 +65,22 @@ class Record:
             raise
         return record
 
+    @property
+    def owner(self) -> str:
+        """This directory's own word; made once. Raises NotUsable."""
+        try:
+            word = self._owner.read_text(encoding="ascii").strip() if self._owner.exists() else ""
+            if re.fullmatch(r"[0-9a-f]{16}", word) is None:
+                word = secrets.token_hex(8)
+                self._replace(self._owner, word + "\n")
+        except (OSError, ValueError) as error:
+            raise NotUsable(f"{self._owner} cannot be read or written: {error}") from error
+        return word
+
+    def token(self) -> str:
+        """A word for a new transaction, that no other has."""
+        return f"{self.owner}.{secrets.token_hex(12)}"
+
     def read(self) -> Entry | None:
         """What an earlier publication left behind. A file that says nothing useful counts as none."""
         try:
@@ -71,15 +92,19 @@ class Record:
         """Note an open transaction, safely on disk before anything is done; raises NotUsable."""
         settings = self._settings
         entry = Entry(settings.repository, settings.host, token, phase, os.getpid(), socket.gethostname())
-        fresh = self._path.with_suffix(".new")
         try:
-            with fresh.open("w", encoding="utf-8") as file:
-                json.dump(asdict(entry), file)
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(self._path)
+            self._replace(self._path, json.dumps(asdict(entry)))
         except OSError as error:
             raise NotUsable(f"{self._path} cannot be written: {error.strerror}") from error
+
+    @staticmethod
+    def _replace(path: Path, text: str) -> None:
+        fresh = path.with_name(f"{path.name}.new")
+        with fresh.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
 
     def clear(self) -> None:
         """Nothing of ours is open any more."""

@@ -6,7 +6,7 @@
 #   MOUNT    /cvmfs/REPO                     SPOOL  /var/spool/cvmfs/REPO, where rdonly is the published revision
 #   PREFIX   directory of images inside      TOKEN  a word that no other transaction has
 #
-# A transaction is ours if PREFIX/.transaction holds our token in the open tree and does not in the published one.
+# A transaction is ours if PREFIX/.transaction begins with our token in the open tree and does not in the published one.
 set -u
 umask 022
 cd / || exit 90
@@ -18,7 +18,7 @@ published=$spool/rdonly/$prefix
 kept=${TMPDIR:-/var/tmp}/slurm-gha-cvmfs.$token
 
 token_in() {
-  cat "$1/.transaction" 2>/dev/null
+  head -n 1 "$1/.transaction" 2>/dev/null
 }
 
 ours() {
@@ -31,6 +31,11 @@ insist() {
     echo 'the open transaction is not ours' >&2
     exit 92
   }
+}
+
+# From here on it may be published, by a later publication too, if this one is killed.
+sealed() {
+  echo sealed >>"$images/.transaction" || exit 94
 }
 
 discard() {
@@ -70,6 +75,7 @@ case $verb in
       ln -s "../$digest" "$images/names/.new-$token" &&
         mv -T "$images/names/.new-$token" "$images/names/$name" || exit 94
     fi
+    sealed
     ;;
   # Remove images: DIGEST…
   remove)
@@ -77,6 +83,7 @@ case $verb in
     for digest; do
       rm -rf "${images:?}/$digest" || exit 94
     done
+    sealed
     ;;
   # Publish what is sealed.
   publish)
@@ -88,8 +95,10 @@ case $verb in
     insist
     exec "$server" mount "$repo" </dev/null
     ;;
+  # Taken off its seal first: nobody is to publish what an abort that is killed may leave.
   abort)
     insist
+    { printf '%s\n' "$token" >"$images/.transaction"; } 2>/dev/null
     discard
     ;;
   # Whose is the transaction that carries the token?
@@ -103,6 +112,13 @@ case $verb in
     else
       echo none
     fi
+    ;;
+  # Is a transaction open that an earlier publication of ours has left? Tokens of ours begin with one word: OWNER.
+  leftover)
+    token=$(token_in "$images")
+    case $token in
+      "$1".*) ! ours || printf 'leftover %s %s\n' "$token" "$(sed -n 2p "$images/.transaction")" ;;
+    esac
     ;;
   # What is published: the revision, the images with their times, the names.
   list)

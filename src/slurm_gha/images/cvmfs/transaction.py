@@ -7,7 +7,6 @@ what is open there, so that the next publication finds what a killed one has lef
 from __future__ import annotations
 
 import contextlib
-import secrets
 
 from slurm_gha.images.cvmfs import answers
 from slurm_gha.images.cvmfs.answers import Reading, Verdict
@@ -34,7 +33,7 @@ class Transaction:
         self._record = record
         self._patience = patience
         self._say = say
-        self.token = token if token is not None else secrets.token_hex(16)
+        self.token = token if token is not None else record.token()
         self._publishing = token is not None
 
     def open(self) -> None:
@@ -47,6 +46,9 @@ class Transaction:
                 return
             if reading.verdict is not Verdict.BUSY:
                 raise self._stratum.error("no transaction can be opened", reading)
+            if recover(self._stratum, self._record, self._patience, self._say):
+                self._record.write(self.token, "filling")
+                continue
             self._patience.wait(
                 reading.reason,
                 f"if nobody is at work there, look at it and end it with: cvmfs_server abort {settings.repository}",
@@ -131,32 +133,41 @@ class Transaction:
 
     def _note(self, error: BaseException, text: str) -> None:
         self._say(f"{self._stratum.settings.where}: {text}")
-        with contextlib.suppress(AttributeError):
-            error.add_note(text)
+        error.add_note(text)
 
     def _wait(self, reading: Reading) -> None:
         self._patience.wait(reading.reason)
 
 
-def recover(stratum: Stratum, record: Record, patience: Patience, say: Say) -> None:
-    """Deal with what a killed publication of ours left: finish what was sealed, give back what was not."""
-    entry = record.read()
-    if entry is None:
-        return
-    if entry.phase == "ingesting":
-        stratum.step(entry.token, "forget")
-        record.clear()
-        return
-    left = Transaction(stratum, record, patience, say, token=entry.token)
-    whose = stratum.whose(entry.token)
-    say(f"{stratum.settings.where}: a publication of process {entry.pid} was broken off")
-    if entry.phase == "publishing" and whose != "published":
-        with contextlib.suppress(PublishFailed, TransactionLost), left:
-            left.publish()
-    elif whose == "published" or left.give_back():
-        record.clear()
-    if record.read() is not None:
+def recover(stratum: Stratum, record: Record, patience: Patience, say: Say) -> bool:
+    """Deal with what a killed publication of ours left: finish what was sealed, give back what was not.
+
+    Gives whether there was anything. Raises PublishFailed if it cannot be ended, or what ended its publish.
+    """
+    left = stratum.leftover(record.owner)
+    if left is None:
+        return False
+    where = stratum.settings.where
+    transaction = Transaction(stratum, record, patience, say, token=left.token)
+    if left.sealed:
+        say(f"{where}: an earlier publication was broken off before its end; it is finished now")
+        with contextlib.suppress(PublishFailed, TransactionLost), transaction:
+            transaction.publish()
+    else:
+        say(f"{where}: an earlier publication was broken off half way; its transaction is given back")
+        transaction.give_back()
+    if stratum.leftover(record.owner) == left:
         raise PublishFailed(
-            f"{stratum.settings.where}: the transaction of a killed publication cannot be ended; "
+            f"{where}: the transaction of an earlier publication cannot be ended; "
             f"end it with: cvmfs_server abort -f {stratum.settings.repository}"
         )
+    return True
+
+
+def tidy(stratum: Stratum, record: Record, patience: Patience, say: Say) -> None:
+    """What every publication begins with: nothing of earlier ones is left."""
+    entry = record.read()
+    if entry is not None and entry.phase == "ingesting":
+        stratum.step(entry.token, "forget")
+    recover(stratum, record, patience, say)
+    record.clear()
