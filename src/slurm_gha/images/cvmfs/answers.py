@@ -134,20 +134,12 @@ def listing(text: str) -> Listing:
     return Listing(revision, images, names)
 
 
-@dataclass(frozen=True, slots=True)
-class Leftover:
-    """An open transaction that a killed publication of ours has left; ``sealed``: it lacked only its publish."""
-
-    token: str
-    sealed: bool
-
-
-def leftover(text: str) -> Leftover | None:
-    """The answer of the step ``leftover``."""
+def leftover(text: str) -> str | None:
+    """The answer of the step ``leftover``: the token of an open transaction that a killed publication has left."""
     for line in text.splitlines():
         match line.split(" "):
-            case ["leftover", token, mark]:
-                return Leftover(token, sealed=mark == "sealed")
+            case ["leftover", token]:
+                return token
     return None
 
 

@@ -56,7 +56,7 @@ def write(source: Path, stream: IO[bytes], now: float, progress: Progress) -> in
     entries = 0
     # Not a context: after an error, the stream must not get the end of an archive that is whole.
     sink = cast(IO[bytes], counted)
-    archive = tarfile.open(fileobj=sink, mode="w|", format=tarfile.GNU_FORMAT)  # noqa: SIM115
+    archive = tarfile.open(fileobj=sink, mode="w", format=tarfile.GNU_FORMAT)  # noqa: SIM115
     try:
         for member in _with_additions(_members(source), now):
             if member.content is None:
@@ -87,6 +87,9 @@ class _Counted:
         self._stream.write(content)
         self.size += len(content)
         return len(content)
+
+    def tell(self) -> int:
+        return self.size
 
 
 def _with_additions(members: Iterator[_Member], now: float) -> Iterator[_Member]:

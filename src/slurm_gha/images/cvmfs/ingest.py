@@ -39,5 +39,5 @@ def ingest(source: Path, digest: str, stratum: Stratum, record: Record, patience
                 raise stratum.error("ingest failed", reading)
             patience.wait(reading.reason)
     finally:
-        stratum.step(token, "forget")
-    record.clear()
+        if stratum.step(token, "forget").exit_code == 0:
+            record.clear()

@@ -21,7 +21,7 @@ from slurm_gha.images.cvmfs.errors import NotUsable
 from slurm_gha.images.cvmfs.patience import Patience
 from slurm_gha.images.cvmfs.settings import CvmfsSettings
 
-Phase = Literal["filling", "publishing", "ingesting"]
+Phase = Literal["filling", "publishing", "ending", "ingesting"]
 
 
 @dataclass(frozen=True, slots=True)

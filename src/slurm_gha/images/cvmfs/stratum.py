@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 from slurm_gha.images.cvmfs import answers, commands
-from slurm_gha.images.cvmfs.answers import Answer, Leftover, Listing, Reading, Verdict
+from slurm_gha.images.cvmfs.answers import Answer, Listing, Reading, Verdict
 from slurm_gha.images.cvmfs.errors import CvmfsError, HostUnreachable, NotUsable, PublishFailed, TransactionLost
 from slurm_gha.images.cvmfs.runner import Edge, Feed
 from slurm_gha.images.cvmfs.settings import CvmfsSettings
@@ -47,8 +47,8 @@ class Stratum:
         """What the published revision holds."""
         return answers.listing(self.must(_NOBODY, "list").output)
 
-    def leftover(self, owner: str) -> Leftover | None:
-        """The open transaction that an earlier publication of ``owner``'s has left, if there is one."""
+    def leftover(self, owner: str) -> str | None:
+        """The token of the open transaction that an earlier publication of ``owner``'s has left, if there is one."""
         return answers.leftover(self.must(_NOBODY, "leftover", owner).output)
 
     def whose(self, token: str) -> Whose:

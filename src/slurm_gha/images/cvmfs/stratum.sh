@@ -6,7 +6,7 @@
 #   MOUNT    /cvmfs/REPO                     SPOOL  /var/spool/cvmfs/REPO, where rdonly is the published revision
 #   PREFIX   directory of images inside      TOKEN  a word that no other transaction has
 #
-# A transaction is ours if PREFIX/.transaction begins with our token in the open tree and does not in the published one.
+# A transaction is ours if PREFIX/.transaction begins with our token in the open tree, and is another in the published one.
 set -u
 umask 022
 cd / || exit 90
@@ -22,7 +22,7 @@ token_in() {
 }
 
 ours() {
-  [ "$(token_in "$images")" = "$token" ] && [ "$(token_in "$published")" != "$token" ]
+  [ "$(token_in "$images")" = "$token" ] && ! cmp -s "$images/.transaction" "$published/.transaction"
 }
 
 # Ours or nothing: everything that changes, publishes or ends a transaction passes here first.
@@ -31,11 +31,6 @@ insist() {
     echo 'the open transaction is not ours' >&2
     exit 92
   }
-}
-
-# From here on it may be published, by a later publication too, if this one is killed.
-sealed() {
-  echo sealed >>"$images/.transaction" || exit 94
 }
 
 discard() {
@@ -75,7 +70,6 @@ case $verb in
       ln -s "../$digest" "$images/names/.new-$token" &&
         mv -T "$images/names/.new-$token" "$images/names/$name" || exit 94
     fi
-    sealed
     ;;
   # Remove images: DIGEST…
   remove)
@@ -83,22 +77,21 @@ case $verb in
     for digest; do
       rm -rf "${images:?}/$digest" || exit 94
     done
-    sealed
     ;;
   # Publish what is sealed.
   publish)
     insist
     exec "$server" publish "$repo" </dev/null
     ;;
-  # Make a broken transaction usable again; its changes stay.
+  # Make a broken transaction usable again; its changes stay. They may be published already, if the publish was killed
+  # at its very end: a line more keeps the transaction ours.
   repair)
     insist
-    exec "$server" mount "$repo" </dev/null
+    "$server" mount "$repo" </dev/null || exit $?
+    echo repaired >>"$images/.transaction" || exit 93
     ;;
-  # Taken off its seal first: nobody is to publish what an abort that is killed may leave.
   abort)
     insist
-    { printf '%s\n' "$token" >"$images/.transaction"; } 2>/dev/null
     discard
     ;;
   # Whose is the transaction that carries the token?
@@ -117,7 +110,7 @@ case $verb in
   leftover)
     token=$(token_in "$images")
     case $token in
-      "$1".*) ! ours || printf 'leftover %s %s\n' "$token" "$(sed -n 2p "$images/.transaction")" ;;
+      "$1".*) ! ours || printf 'leftover %s\n' "$token" ;;
     esac
     ;;
   # What is published: the revision, the images with their times, the names.

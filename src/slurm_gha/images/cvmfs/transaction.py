@@ -101,6 +101,7 @@ class Transaction:
     def give_back(self) -> bool:
         """End it without publishing, if it is open and ours; False if that could not be done, or not be known."""
         try:
+            self._record.write(self.token, "ending")  # what an abort that is killed may leave is not to be published
             for _ in range(2):
                 whose = self._stratum.whose(self.token)
                 if whose != "ours":
@@ -148,8 +149,9 @@ def recover(stratum: Stratum, record: Record, patience: Patience, say: Say) -> b
     if left is None:
         return False
     where = stratum.settings.where
-    transaction = Transaction(stratum, record, patience, say, token=left.token)
-    if left.sealed:
+    entry = record.read()
+    transaction = Transaction(stratum, record, patience, say, token=left)
+    if entry is not None and entry.token == left and entry.phase == "publishing":
         say(f"{where}: an earlier publication was broken off before its end; it is finished now")
         with contextlib.suppress(PublishFailed, TransactionLost), transaction:
             transaction.publish()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import sys
 import tarfile
 import time
@@ -155,10 +156,18 @@ def _take_in(repository: Repository, tree: Path, archive: Path, base: str, catal
     if os.geteuid() == 0 and not keep_owner:
         for folder, names, files in os.walk(place):
             for name in [*names, *files]:
-                os.chown(os.path.join(folder, name), 0, 0, follow_symlinks=False)
+                _own(os.path.join(folder, name))
     if catalog:
         (place / ".cvmfscatalog").touch()
     fresh.replace(tree)
+
+
+def _own(place: str) -> None:
+    """Give a file to root; a change of the owner takes setuid away, which is not meant here."""
+    mode = os.lstat(place).st_mode
+    os.chown(place, 0, 0, follow_symlinks=False)
+    if not stat.S_ISLNK(mode):
+        os.chmod(place, stat.S_IMODE(mode))
 
 
 def _generic() -> str:
