@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
 from typing import Any, ClassVar
 
-from tests.containers.site import inhabitants, processes_of_job
+from tests.containers.site import Images, inhabitants, processes_of_job
 from tests.e2e.scene import Scene, job, workflow
 
 from slurm_gha.testing.github.values import Run
@@ -71,22 +70,29 @@ class DockerCases:
         (a, b) = stage.github.present_jobs(run)
         assert max(a.started_at or 0, b.started_at or 0) < min(a.completed_at or 0, b.completed_at or 0), "at once"
 
-    def test_a_hostile_job_gets_nowhere(self, stage: Scene, catalogue: Path) -> None:
-        before = sorted(str(path) for path in catalogue.rglob("*") if "uses" not in path.parts)
-        step = f"""
-        image={self.image}
-        in_root() {{ docker run --rm --privileged -v /:/host $image sh -c "$1"; }}
-        ! in_root 'ls {stage.base}/output/* || ls /host{stage.output_dir}/* || ls /host{stage.state_dir}/*'
-        ! in_root 'touch /host{catalogue}/x || rm -rf /host{catalogue}/names/runner'
-        ! in_root 'cat /host/proc/1/environ | grep -q SLURM' || exit 1
-        ! docker run --rm --network host $image curl -s -m 3 http://127.0.0.1:{stage.port}/healthz
-        ! docker run --rm --network host $image curl -s -m 3 http://10.0.2.2:{stage.port}/healthz
-        ! curl -s -m 3 http://127.0.0.1:{stage.port}/healthz
-        ! curl -s -m 3 http://10.0.2.2:{stage.port}/healthz
-        """
-        run = stage.push(workflow(a=job(step)))
-        assert stage.until_completed(run, 120) == {"a": "success"}, log_of(stage, run)
-        assert sorted(str(path) for path in catalogue.rglob("*") if "uses" not in path.parts) == before
+    def test_a_hostile_job_gets_nowhere(self, stage: Scene, images: Images) -> None:
+        catalogue, service = images.catalogue, f"{stage.port}/healthz"
+        before = content(images)
+        reaches = {
+            "logs of others": f"ls /host{stage.output_dir}/*",
+            "the journal": f"ls /host{stage.state_dir}/*",
+            "directories of others": f"ls -d /host{stage.node_dir}/sg-* | grep -v /sg-$SLURM_JOB_ID$",
+            "the catalogue": f"touch /host{catalogue}/x || rm -rf /host{catalogue}/names/runner",
+            "the stores": f"touch /host{images.stores}/x || rm -rf /host{images.stores}/*/image",
+            "processes of others": "grep -l slurmctld /host/proc/[0-9]*/comm",
+            "the node's loopback": f"curl -s -m 3 http://127.0.0.1:{service} || curl -s -m 3 http://10.0.2.2:{service}",
+        }
+        attempts = "\n".join(
+            f"if docker run --rm --privileged --network host -e SLURM_JOB_ID -v /:/host {self.image} sh -c '{attempt}'; "
+            f"then echo 'reached {what}'; exit 1; fi"
+            for what, attempt in reaches.items()
+        )
+        own = f"if curl -s -m 3 http://127.0.0.1:{service}; then echo 'reached the loopback itself'; exit 1; fi"
+        run = stage.push(workflow(neighbour=job("sleep 20"), hostile=job(f"{attempts}\n{own}\necho 'nowhere'")))
+        done = stage.until_completed(run, 120)
+        assert done == {"neighbour": "success", "hostile": "success"}, log_of(stage, run)
+        assert "nowhere" in log_of(stage, run)
+        assert content(images) == before
 
     def test_nothing_is_left_however_a_job_ends(self, stage: Scene) -> None:
         """Every ending at once, each in a job of its own."""
@@ -133,6 +139,11 @@ def kill(stage: Scene, slurm_id: str, command: str) -> None:
     pid = next((pid for pid, name in sorted(found.items()) if name == command), None)
     assert pid is not None, f"no {command} among {sorted(set(found.values()))}"
     os.kill(pid, signal.SIGKILL)
+
+
+def content(images: Images) -> list[str]:
+    """Every path of the catalogue and the stores, but for the marks of jobs."""
+    return sorted(str(path) for path in images.home.rglob("*") if "uses" not in path.parts)
 
 
 def log_of(stage: Scene, run: Run) -> str:

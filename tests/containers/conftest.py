@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.containers.site import container_pool, container_scene
+from tests.containers.site import Images, container_pool, container_scene, images_of
 from tests.e2e.scene import Scene
 
 from slurm_gha.testing.network import Network
 from slurm_gha.testing.private_slurm import PrivateSlurm
 from slurm_gha.testing.rootless import prepare_machine
-from slurm_gha.testing.runner_image import add_to_catalogue, runner_archive
+from slurm_gha.testing.runner_image import runner_archive
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -39,17 +36,13 @@ def network() -> Iterator[Network]:
 
 
 @pytest.fixture(scope="module")
-def catalogue(slurm: PrivateSlurm) -> Iterator[Path]:
-    """A catalogue with the image ``runner``, which the cluster's user owns."""
-    path = Path(tempfile.mkdtemp(prefix="sgc-", dir="/tmp"))
-    try:
-        add_to_catalogue(path, "runner", runner_archive)
-        path.chmod(0o755)
-        for entry in (path, *path.rglob("*")):
-            os.chown(entry, slurm.uid, slurm.gid, follow_symlinks=False)
-        yield path
-    finally:
-        shutil.rmtree(path)
+def images(slurm: PrivateSlurm) -> Iterator[Images]:
+    """A catalogue of the cluster's user with the image ``runner``, whose store is mounted."""
+    with images_of(slurm) as made:
+        made.add("runner", runner_archive)
+        made.publish("runner", "store")
+        made.mount_stores()
+        yield made
 
 
 @pytest.fixture(scope="class")
@@ -57,5 +50,5 @@ def stage(request: pytest.FixtureRequest, slurm: PrivateSlurm, network: Network,
     """The service with pools ``small`` and ``brief`` (one minute) of the class's launcher."""
     launcher, keys = request.cls.launcher, request.cls.keys
     pools = [container_pool(launcher, **keys), container_pool(launcher, "brief", slurm={"time": "1m"}, **keys)]
-    with container_scene(slurm, network, catalogue, pools, {"slurm": {"signal_before_end": "50s"}}) as made:
+    with container_scene(slurm, network, images, pools, {"slurm": {"signal_before_end": "50s"}}) as made:
         yield made

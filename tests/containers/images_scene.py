@@ -39,13 +39,25 @@ class Keeper:
     def argv(self, *argv: str) -> list[str]:
         """``argv`` as the user, with an environment of nothing but what it needs."""
         account = pwd.getpwnam(USER)
-        words = {"HOME": str(self.home), "USER": USER, "LANG": "C.UTF-8", "PATH": "/usr/local/bin:/usr/bin:/bin", **self.env}
+        words = {
+            "HOME": str(self.home),
+            "USER": USER,
+            "LANG": "C.UTF-8",
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            **self.env,
+        }
         drop = ["setpriv", f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups", "--"]
         return [*drop, "env", "-i", *(f"{key}={value}" for key, value in words.items()), *argv]
 
     def run(self, *argv: str, check: bool = True, cwd: str = "/") -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            self.argv(*argv), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=150, cwd=cwd
+            self.argv(*argv),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=150,
+            cwd=cwd,
         )
         assert not check or done.returncode == 0, f"{argv}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
         return done
@@ -105,7 +117,13 @@ def wait_until(true: Callable[[], bool], otherwise: Callable[[], str]) -> None:
 
 
 def entry(
-    name: str, content: bytes | None = None, *, mode: int = 0o644, kind: bytes | None = None, link: str = "", uid: int = 0
+    name: str,
+    content: bytes | None = None,
+    *,
+    mode: int = 0o644,
+    kind: bytes | None = None,
+    link: str = "",
+    uid: int = 0,
 ) -> tuple[tarfile.TarInfo, bytes]:
     """A member of a layer: a file, or with ``content`` None a directory, or what ``kind`` says."""
     info = tarfile.TarInfo(name)

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.e2e.scene import Scene, scene
 
+from slurm_gha.slurm.script import NodeSite
+from slurm_gha.slurm.tools import stores_script
 from slurm_gha.testing.github.runners import Behaviour
 from slurm_gha.testing.network import Network
 from slurm_gha.testing.private_slurm import PrivateSlurm
 from slurm_gha.testing.stage import StagePool
 
 # GitHub's own patience with a runner that is gone without a word is minutes; these tests have seconds.
-IMPATIENT = Behaviour(lease=8, session_timeout=4)
+IMPATIENT = Behaviour(lease=25, session_timeout=10)
 
 
 def container_pool(launcher: str, name: str = "small", **keys: Any) -> StagePool:
@@ -26,16 +33,77 @@ def container_pool(launcher: str, name: str = "small", **keys: Any) -> StagePool
     return StagePool(name, ("self-hosted", name), slurm=slurm, keys=given)
 
 
+@dataclass(frozen=True)
+class Images:
+    """A catalogue that the cluster's user keeps with ``slurm-gha image``, and the stores that root mounts."""
+
+    slurm: PrivateSlurm
+    home: Path
+
+    @property
+    def catalogue(self) -> Path:
+        return self.home / "catalogue"
+
+    @property
+    def stores(self) -> Path:
+        return self.home / "stores"
+
+    def image(self, verb: str, *words: str) -> str:
+        """One verb of ``slurm-gha image``."""
+        argv = [sys.executable, "-m", "slurm_gha", "image", verb, "--dir", str(self.catalogue), *words]
+        done = subprocess.run(
+            self.slurm.as_user(argv), env=self.slurm.env, cwd="/", capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def add(self, name: str, make: Callable[[Path], str]) -> None:
+        archive = self.home / f"{name}.tar"
+        make(archive)
+        archive.chmod(0o644)
+        self.image("import", str(archive), "--name", name)
+        archive.unlink()
+
+    def publish(self, name: str, form: str, *words: str) -> None:
+        self.image("publish", name, "--to", form, *words)
+
+    def home_of(self, name: str) -> Path:
+        """The image's directory in the catalogue."""
+        return (self.catalogue / "names" / name).resolve(strict=True)
+
+    def mount_stores(self) -> None:
+        site = NodeSite(images_dir=str(self.catalogue), stores_dir=str(self.stores))
+        subprocess.run(["/bin/bash", "-p", "-s"], input=stores_script("/tmp", site), text=True, check=True)
+
+
+@contextmanager
+def images_of(slurm: PrivateSlurm) -> Iterator[Images]:
+    """An empty catalogue; at the end everything is unmounted and removed."""
+    home = Path(tempfile.mkdtemp(prefix="sgc-", dir="/tmp"))
+    made = Images(slurm, home)
+    try:
+        home.chmod(0o755)
+        made.stores.mkdir(mode=0o755)
+        made.catalogue.mkdir(mode=0o755)
+        os.chown(made.catalogue, slurm.uid, slurm.gid)
+        yield made
+    finally:
+        for mount in made.stores.glob("*"):
+            subprocess.run(["umount", str(mount)], check=False)
+        shutil.rmtree(home)
+
+
 @contextmanager
 def container_scene(
     slurm: PrivateSlurm,
     network: Network,
-    catalogue: Path,
+    images: Images,
     pools: Sequence[StagePool],
     tables: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Iterator[Scene]:
     """The service with these pools; at its end nothing of any job may be left, mounts and namespaces included."""
-    overrides = {"images": {"dir": str(catalogue)}, **(tables or {})}
+    places = {"dir": str(images.catalogue), "stores_dir": str(images.stores)}
+    overrides = {"images": places, **(tables or {})}
     with (
         network.listen() as listening,
         scene(slurm, pools=pools, overrides=overrides, behaviour=IMPATIENT, listening=listening) as stage,

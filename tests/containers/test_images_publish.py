@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.containers.images_scene import USER, Keeper, keeper, registry, small_archive
 
 from slurm_gha.images.record import read_env
-from tests.containers.images_scene import USER, Keeper, keeper, registry, small_archive
 
 pytestmark = pytest.mark.slow
 
@@ -80,7 +80,9 @@ def test_a_podman_store_is_used_where_it_lies(one: Keeper) -> None:
     place = one.home / "p"
     place.mkdir()
     one.give(place)
-    storage = f"--root {place}/graph --runroot {place}/run --storage-driver overlay --storage-opt overlay.imagestore={store}"
+    storage = (
+        f"--root {place}/graph --runroot {place}/run --storage-driver overlay --storage-opt overlay.imagestore={store}"
+    )
     podman = f"podman {storage} --cgroup-manager cgroupfs --runtime runc"
     image = f"sha256:{one.image_home('small').name}"
     inner = f"""

@@ -151,7 +151,16 @@ def podman(work: Path, graph: str, reporter: Reporter | None = None) -> Engine:
     storage = ("--root", str(work / graph), "--runroot", str(short / "run"), "--storage-driver", "overlay")
     unshare = as_container_root("podman")
     dash = unshare.index("--")
-    command = (*unshare[:dash], "--mount", "--pid", "--mount-proc", "--fork", "--kill-child=KILL", *unshare[dash:], *storage)
+    command = (
+        *unshare[:dash],
+        "--mount",
+        "--pid",
+        "--mount-proc",
+        "--fork",
+        "--kill-child=KILL",
+        *unshare[dash:],
+        *storage,
+    )
     return Engine(EngineKind.PODMAN, command, env, work, private=True, reporter=reporter or Silent())
 
 
