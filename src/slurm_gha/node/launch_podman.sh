@@ -1,0 +1,31 @@
+# shellcheck shell=bash disable=SC2034 # the files make one script, and share their variables
+# Launcher "podman": as launcher "docker", by Podman's service and its own client; the runner's image has a Docker client.
+
+launcher_prepare() {
+  need_user_namespaces
+  need_commands podman conmon curl id sed tail
+  find_image
+  make_engine_dir
+  find_podman_store
+  write_podman_configuration
+  # The client sets some of a container's properties by its own configuration.
+  SG_CLIENT=(env "CONTAINERS_CONF=$SG_ENGINE/etc/containers.conf" "XDG_RUNTIME_DIR=$SG_ENGINE"
+    podman --remote --url "unix://$SG_ENGINE/docker.sock")
+  start_daemon run_podman "$SG_ENGINE"
+  get_image_early
+}
+
+launcher_start() {
+  await_image
+  make_runner_root
+  start_runner run_in_container
+}
+
+launcher_stop() {
+  [[ -z $SG_GETTER ]] || end_helper "$SG_GETTER"
+  stop_engine
+}
+
+launcher_clean() {
+  unmark_image
+}

@@ -1,0 +1,206 @@
+# shellcheck shell=bash disable=SC2034 # the files make one script, and share their variables
+# Podman's service in the place of a Docker daemon. It runs as root of rootlesskit's namespaces and not in Podman's own
+# rootless way, which leaves processes behind: so its networks and published ports are the private network's, and with the
+# first process of the process namespace everything ends.
+
+# write_podman_configuration: all of it in the engine's directory; run_podman puts it where Podman looks.
+write_podman_configuration() {
+  local etc=$SG_ENGINE/etc
+  mkdir -- "$etc" "$SG_ENGINE/bin" "$SG_ENGINE/home"
+  podman_runtime
+  podman_engine_file >"$etc/containers.conf"
+  podman_storage_file >"$etc/storage.conf"
+  podman_registries_file >"$etc/registries"
+  printf '{"default": [{"type": "insecureAcceptAnything"}]}\n' >"$etc/policy.json"
+}
+
+# podman_runtime: crun where all control groups are of version 2, otherwise runc; its path into SG_RUNTIME.
+podman_runtime() {
+  local name
+  local -a names=(runc)
+  [[ $(stat -f -c %T /sys/fs/cgroup 2>/dev/null) != cgroup2fs ]] || names=(crun runc)
+  for name in "${names[@]}"; do
+    if SG_RUNTIME=$(command -v "$name"); then
+      [[ $name == crun ]] || wrap_runc
+      return 0
+    fi
+  done
+  fail "$SG_EXIT_NODE" "node $SG_NODE has no command '${names[-1]}', which launcher $SG_LAUNCHER needs, on PATH ($PATH)"
+}
+
+# wrap_runc: let runc take a container for which nobody may make a control group. Podman passes it an option that only
+# crun knows, and limits that only a control group could keep; the Slurm job's own limits hold for all of them together.
+wrap_runc() {
+  local wrapper=$SG_ENGINE/bin/runc
+  {
+    printf '#!/bin/bash\nruntime=%q\n' "$SG_RUNTIME"
+    declare -f call_runc
+    # shellcheck disable=SC2016 # expanded by the wrapper
+    printf 'call_runc "$@"\n'
+  } >"$wrapper"
+  chmod 0700 "$wrapper"
+  SG_RUNTIME=$wrapper
+}
+
+# call_runc ARGUMENT...: in the wrapper. The keys stand unescaped, as nothing that a user gives can.
+call_runc() {
+  local -a arguments=()
+  local bundle='' edited limit='"(memory|cpu|pids|blockIO)":\{[^{}]*\}'
+  while (($# > 0)); do
+    case $1 in
+      --cgroup-manager) shift ;;
+      --bundle | -b)
+        bundle=$2
+        arguments+=("$1")
+        ;;
+      *) arguments+=("$1") ;;
+    esac
+    shift
+  done
+  if [[ -f $bundle/config.json ]] &&
+    edited=$(sed -E -e "s/,$limit//g; s/$limit,?//g" -e 's/,"cgroupsPath":"[^"]*"//; s/"cgroupsPath":"[^"]*",?//' "$bundle/config.json"); then
+    printf '%s\n' "$edited" >"$bundle/config.json"
+  fi
+  # shellcheck disable=SC2154 # set in the wrapper
+  exec "$runtime" "${arguments[@]}"
+}
+
+# podman_engine_file: locks are files, since those in shared memory are the node's. Podman starts itself to clean up after
+# a container, without a PATH. Without systemd, nobody would run the checks of a container's health: health_checks does.
+podman_engine_file() {
+  local name=${SG_RUNTIME##*/}
+  toml '[containers]' 'cgroups = %s' disabled
+  printf 'pids_limit = 0\n'
+  toml '[engine]' 'runtime = %s' "$name" 'runtime_supports_nocgroup = [%s]' "$name" 'cgroup_manager = %s' cgroupfs \
+    'events_logger = %s' file 'lock_type = %s' file
+  toml '' 'env = [%s,' "PATH=$PATH" ' %s,' "HOME=$SG_ENGINE/home" ' %s,' "TMPDIR=$SG_ENGINE/tmp" ' %s]' DISABLE_HC_SYSTEMD=true
+  toml '[engine.runtimes]' "$name = [%s]" "$SG_RUNTIME"
+}
+
+# podman_storage_file
+podman_storage_file() {
+  toml '[storage]' 'driver = %s' overlay 'graphroot = %s' "$SG_ENGINE/data" 'runroot = %s' "$SG_ENGINE/r"
+  [[ -z $SG_PODMAN_STORE ]] || toml '[storage.options]' 'additionalimagestores = [%s]' "$SG_PODMAN_STORE"
+}
+
+# podman_registries_file: mirrors that answer. Podman goes to the registry itself for what a mirror does not give.
+podman_registries_file() {
+  local pair registry host
+  toml '' 'unqualified-search-registries = [%s]' docker.io 'short-name-mode = %s' permissive
+  for pair in "${SG_MIRRORS[@]}"; do
+    registry=${pair%%=*}
+    host=${pair#*=*://}
+    host=${host%/}
+    find_mirror "$registry" || continue
+    toml '[[registry]]' 'location = %s' "$registry"
+    toml '[[registry.mirror]]' 'location = %s' "$host"
+    [[ $pair != *=http://* ]] || printf 'insecure = true\n'
+    # References that are rewritten to the mirror's name.
+    toml '[[registry]]' 'location = %s' "${host%%/*}"
+    [[ $pair != *=http://* ]] || printf 'insecure = true\n'
+  done
+}
+
+# toml TABLE (FORMAT VALUE)...: each VALUE quoted.
+toml() {
+  local value format
+  [[ -z $1 ]] || printf '%s\n' "$1"
+  shift
+  while (($# > 0)); do
+    format=$1 value=${2//\\/\\\\}
+    # shellcheck disable=SC2059 # it is one
+    printf "$format\n" "\"${value//\"/\\\"}\""
+    shift 2
+  done
+}
+
+# run_podman DIRECTORY: become Podman's service with its socket at DIRECTORY/docker.sock.
+run_podman() {
+  rootless "$1" bash -ec "$(declare -f enter_podman health_checks); enter_podman \"\$@\"" podman "$1"
+}
+
+# enter_podman DIRECTORY: inside the namespaces, where /etc and /run are private and hold links to the node's own.
+enter_podman() {
+  local dir=$1 entry site=/etc/.slurm-gha-containers
+  rm -rf /run/netns /run/containers /run/libpod /run/lock /run/runc /run/crun /run/xtables.lock "$site"
+  [[ ! -e /etc/containers ]] || mv /etc/containers "$site"
+  mkdir -p /etc/containers/registries.conf.d
+  cp "$dir/etc/containers.conf" "$dir/etc/storage.conf" "$dir/etc/policy.json" /etc/containers/
+  # What the site says of registries and signatures holds; mirrors come on top.
+  for entry in policy.json registries.conf registries.d certs.d; do
+    [[ ! -e $site/$entry ]] || ln -sfn "$site/$entry" "/etc/containers/$entry"
+  done
+  for entry in "$site"/registries.conf.d/*.conf; do
+    [[ ! -e $entry ]] || ln -s "$entry" /etc/containers/registries.conf.d/
+  done
+  cp "$dir/etc/registries" /etc/containers/registries.conf.d/zz-slurm-gha.conf
+  # Podman remembers short names of images there.
+  mkdir -p "$dir/cache"
+  mount --bind "$dir/cache" /var/cache
+  # runc and others would keep things there.
+  unset -v XDG_RUNTIME_DIR
+  export HOME=$dir/home
+  health_checks </dev/null >/dev/null 2>&1 &
+  # The way in for a reader of the socket: its directory is private, and root inside is this user outside.
+  exec podman system service --time=0 "unix://$dir/docker.sock"
+}
+
+# health_checks: once a second for each container that is not known to be well, every ten seconds for the others.
+health_checks() {
+  local id round=0
+  while sleep 1; do
+    for id in $(podman ps --quiet --filter health=starting --filter health=unhealthy); do
+      podman healthcheck run "$id" || true
+    done
+    ((++round % 10 == 0)) || continue
+    for id in $(podman ps --quiet --filter health=healthy); do
+      podman healthcheck run "$id" || true
+    done
+  done
+}
+
+SG_PODMAN_STORE= # a read-only image store in the catalogue that this Podman, as this user, can use
+
+# find_podman_store: one line if there is one that cannot be used.
+find_podman_store() {
+  local store why=''
+  [[ -n $SG_IMAGE_HOME && -r $SG_IMAGE_HOME/podman.env ]] || return 0
+  store=$SG_IMAGE_HOME/podman
+  if podman_store_fits "$store"; then
+    SG_PODMAN_STORE=$store
+  else
+    say "image $SG_IMAGE: its podman store is not used, since $why; getting the image in another way"
+  fi
+}
+
+# podman_store_fits DIRECTORY: else the reason into $why.
+podman_store_fits() {
+  local version range
+  if [[ ! -r $1/overlay-images/images.json || ! -x $1/overlay ]]; then
+    why="$1 cannot be read on node $SG_NODE"
+    return 1
+  fi
+  version=$(podman --version 2>/dev/null) || version=
+  version=${version##* }
+  image_value podman.env ENGINE_VERSION || true
+  if [[ $SG_VALUE != "$version" ]]; then
+    why="it was made by podman $SG_VALUE, and node $SG_NODE has ${version:-none that says its version}"
+    return 1
+  fi
+  image_value podman.env DRIVER || true
+  if [[ $SG_VALUE != overlay ]]; then
+    why="it was made with the storage driver '$SG_VALUE', and this is overlay"
+    return 1
+  fi
+  image_value podman.env UID || true
+  if [[ $SG_VALUE != "$EUID" ]]; then
+    why="it was made for uid $SG_VALUE, and this is uid $EUID"
+    return 1
+  fi
+  image_value podman.env SUBUID || true
+  range=$(subordinate_base)
+  if [[ $SG_VALUE != "$range" ]]; then
+    why="it was made for subordinate ids from $SG_VALUE on, and here they begin at ${range:-none}"
+    return 1
+  fi
+}
