@@ -27,6 +27,7 @@ def findings(document: Mapping[str, Any]) -> Iterator[Finding]:
     yield from _tokens(document)
     yield from _scopes(document)
     yield from _pools(document)
+    yield from _images(document)
     yield from _handovers(document)
 
 
@@ -210,6 +211,16 @@ def _launcher(index: int, pool: Mapping[str, Any]) -> Iterator[Finding]:
     for key in (*_CONTAINER_KEYS, *_APPTAINER_KEYS, "snapshotter"):
         if key in pool and key not in allowed:
             yield ("pool", index, key), f'is of no use with launcher = "{shown(launcher)}"'
+
+
+def _images(document: Mapping[str, Any]) -> Iterator[Finding]:
+    """A container sees nothing of node_dir but its job's own directory."""
+    node_dir = _table(document, "slurm").get("node_dir", "/tmp")  # noqa: S108
+    images = _table(document, "images")
+    for key in ("dir", "stores_dir"):
+        path = images.get(key)
+        if isinstance(path, str) and isinstance(node_dir, str) and f"{path}/".startswith(f"{node_dir.rstrip('/')}/"):
+            yield ("images", key), f"must not lie in node_dir ({shown(node_dir)}), of which containers see little"
 
 
 def _leaves_out(pool: Mapping[str, Any], scope: str) -> bool:

@@ -17,9 +17,11 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from slurm_gha.config.cvmfs import CvmfsTable
 from slurm_gha.config.fields import Written
 from slurm_gha.config.options import ALLOWED, Argument
 from slurm_gha.config.schema import (
+    ImageSettings,
     PollSettings,
     PoolSettings,
     PoolSlurmSettings,
@@ -34,6 +36,8 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "service": ServiceSettings,
     "poll": PollSettings,
     "slurm": SlurmSettings,
+    "images": ImageSettings,
+    "images.cvmfs": CvmfsTable,
     "timeouts": TimeoutSettings,
     "scope": ScopeSettings,
     "pool": PoolSettings,

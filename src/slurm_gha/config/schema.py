@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, Strict
 
 from slurm_gha.config.addresses import make_scope
+from slurm_gha.config.cvmfs import CvmfsTable
 from slurm_gha.config.fields import (
     AbsolutePath,
     ApiUrl,
@@ -156,6 +157,7 @@ class ImageSettings(_Table):
         default_factory=dict,
         description="Pull-through caches by registry. One that does not answer costs a direct pull, not the job.",
     )
+    cvmfs: CvmfsTable | None = Field(default=None, description="Table `[images.cvmfs]`, see below.")
 
 
 def _policy_duration(name: str, description: str) -> Any:
