@@ -80,10 +80,11 @@ class DockerCases:
             "the catalogue": f"touch /host{catalogue}/x || rm -rf /host{catalogue}/names/runner",
             "the stores": f"touch /host{images.stores}/x || rm -rf /host{images.stores}/*/image",
             "processes of others": "grep -l slurmctld /host/proc/[0-9]*/comm",
-            "the node's loopback": f"curl -s -m 3 http://127.0.0.1:{service} || curl -s -m 3 http://10.0.2.2:{service}",
+            "the loopback of the node": f"curl -s -m 3 http://127.0.0.1:{service} || curl -s -m 3 http://10.0.2.2:{service}",
         }
         attempts = "\n".join(
-            f"if docker run --rm --privileged --network host -e SLURM_JOB_ID -v /:/host {self.image} sh -c '{attempt}'; "
+            f"if docker run --rm --privileged --network host -e SLURM_JOB_ID -v /:/host {self.image} "
+            f"sh -c '{attempt}'; "
             f"then echo 'reached {what}'; exit 1; fi"
             for what, attempt in reaches.items()
         )

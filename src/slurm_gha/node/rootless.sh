@@ -5,6 +5,7 @@
 SG_ENGINE= # directory of the engine, short: Unix sockets below it have to fit into 107 bytes
 SG_ENGINE_LOG=
 SG_DAEMON=
+SG_NETWORK_WATCH=
 readonly SG_EXIT_ENGINE=73     # the container engine does not start
 readonly SG_ENGINE_PATIENCE=60 # seconds until it must answer
 
@@ -133,6 +134,37 @@ start_daemon() {
   become_daemon "$@" >"$SG_ENGINE_LOG" 2>&1 &
   SG_DAEMON=$!
   set +m
+  watch_network &
+  SG_NETWORK_WATCH=$!
+}
+
+# watch_network: rootlesskit does not see the end of the program that is its network, and the runner would go on without
+# GitHub until the time limit.
+watch_network() {
+  local network=
+  trap - EXIT
+  ignore_signals
+  exec {SG_LOCK}>&-
+  [[ -z $SG_REPORTS ]] || exec {SG_REPORTS}>&-
+  until [[ -n $network ]]; do
+    sleep 0.5
+    kill -0 "$SG_DAEMON" 2>/dev/null || exit 0
+    find_network
+  done
+  # rootlesskit leaves it a zombie, to which signals can be sent.
+  while parent_of "$network" && [[ $SG_PROCESS_STATE != [ZX] ]]; do sleep 2; done
+  kill -0 "$SG_DAEMON" 2>/dev/null || exit 0
+  say "the private network of Slurm job $SG_SLURM_ID has failed; ending it"
+  kill -KILL -- "-$SG_DAEMON" 2>/dev/null || true
+}
+
+# find_network: the process id of slirp4netns or pasta into $network.
+find_network() {
+  local pid
+  descendants_of "$SG_DAEMON"
+  for pid in "${SG_FOUND[@]}"; do
+    if parent_of "$pid" && [[ $SG_COMMAND == slirp4netns || $SG_COMMAND == pasta* ]]; then network=$pid; fi
+  done
 }
 
 become_daemon() {
@@ -177,6 +209,7 @@ engine_failed() {
 stop_engine() {
   local pid
   [[ -n $SG_DAEMON ]] || return 0
+  end_helper "$SG_NETWORK_WATCH"
   descendants_of "$SG_DAEMON"
   kill -KILL -- "-$SG_DAEMON" 2>/dev/null || true
   for pid in "${SG_FOUND[@]}"; do
