@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from slurm_gha.images.errors import ImageError
 
 _REFERENCE = re.compile(
-    r"(?:(?P<registry>[A-Za-z0-9.-]+(?::[0-9]{1,5})?)/)?"
+    r"(?:(?P<registry>[A-Za-z0-9]+(?:[.-]+[A-Za-z0-9]+)*(?::[0-9]{1,5})?)/)?"
     r"(?P<repository>[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*)"
     r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
 )
@@ -60,6 +60,8 @@ def parse(text: str) -> Reference:
         raise ImageError(f"{text[:120]!r} is no reference of an image, such as ghcr.io/owner/image:tag")
     registry, repository = found["registry"], found["repository"]
     if registry is not None and not ("." in registry or ":" in registry or registry == "localhost"):
+        if registry != registry.lower():
+            raise ImageError(f"{text[:120]!r} is no reference of an image: repositories have small letters only")
         registry, repository = None, f"{registry}/{repository}"  # the first part is a host if it looks like one
     if registry in (None, "index.docker.io", "registry-1.docker.io"):
         registry = DOCKER_HUB
