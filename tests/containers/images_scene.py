@@ -183,7 +183,9 @@ def registry(directory: Path) -> Iterator[str]:
         port = probe.getsockname()[1]
     config = directory / "registry.yml"
     config.write_text(
-        f"version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {directory}/blobs\nhttp:\n  addr: 127.0.0.1:{port}\n"
+        "version: 0.1\n"
+        f"storage:\n  filesystem:\n    rootdirectory: {directory}/blobs\n"
+        f"http:\n  addr: 127.0.0.1:{port}\n"
     )
     with (directory / "registry.log").open("w") as log:
         argv = ["setpriv", "--pdeathsig", "KILL", "--", "docker-registry", "serve", str(config)]

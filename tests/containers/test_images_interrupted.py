@@ -134,9 +134,12 @@ def test_live_work_is_not_swept(one: Keeper) -> None:
     archive, _ = small_archive(one.home)
     one.image("import", str(archive), "--name", "small")
     first = subprocess.Popen(
-        one.image_argv("publish", "small", "--to", "store", "--again"), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        one.image_argv("publish", "small", "--to", "store", "--again"),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     wait_until(lambda: bool(list(one.catalogue.glob("tmp/sg-image-*/data"))), lambda: "no work is seen")
     one.image("publish", "small", "--to", "unpacked", "--again")
     said = first.communicate(timeout=60)[1]

@@ -37,7 +37,8 @@ until engine_answers; do kill -0 "$SG_DAEMON" || {{ cat "$SG_ENGINE_LOG"; exit 1
 export DOCKER_HOST=unix://$SG_ENGINE/docker.sock
 docker image ls --no-trunc --quiet
 docker run --rm --network none sha256:"$SG_IMAGE_DIGEST" sh -c \\
-  'cat /owned /old/new; stat -c "%u %a" /owned; echo $GREETING; echo written >/extra && cat /extra; cat /gone /old/hidden || echo hidden'
+  'cat /owned /old/new; stat -c "%u %a" /owned; echo $GREETING
+   echo written >/extra && cat /extra; cat /gone /old/hidden || echo hidden'
 """
 
 

@@ -1,4 +1,4 @@
-"""The catalogue under writers that are killed at any moment: readers see whole images, whole forms, names that lead somewhere."""
+"""The catalogue under writers that are killed at any moment: images and forms are whole, names lead somewhere."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def killed_after(steps: int | None) -> Iterator[None]:
             stack.enter_context(mock.patch.object(Path, name, mortal(getattr(Path, name))))
         stack.enter_context(mock.patch.object(os, "utime", mortal(os.utime)))
         stack.enter_context(mock.patch.object(work_module, "remove_tree", mortal(_remove)))
-        stack.enter_context(mock.patch.object(catalogue_module, "sync", lambda path: None))
+        stack.enter_context(mock.patch.object(catalogue_module, "sync", return_value=None))
         yield
 
 

@@ -8,7 +8,6 @@ import os
 import stat
 import subprocess
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -252,8 +251,8 @@ def call(*words: str) -> Result:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Path]:
-    yield tmp_path / "cat"
+def place(tmp_path: Path) -> Path:
+    return tmp_path / "cat"
 
 
 def archive(tmp_path: Path, name: str = "x", content: bytes = b"x") -> Path:
