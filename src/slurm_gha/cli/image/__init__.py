@@ -19,6 +19,8 @@ VERBS = {
     "list": "List the images.",
     "inspect": "Show all that is known of an image.",
     "publish": "Give nodes an image in a form that starts quickly.",
+    "wait": "Wait until nodes see what was published to CVMFS.",
+    "mirror": "Set up, run and check pull-through caches of registries.",
     "remove": "Take away a name; the image goes when nobody uses it.",
     "gc": "Remove images that have no name and are not in use.",
 }
