@@ -43,13 +43,9 @@ def test_the_default_dockerfile_makes_a_runner_of_a_base_without_any_registry(on
     image = json.loads((home / "image.json").read_text())
     assert (image["runner_dir"], image["runner_version"], image["pull"]) == ("/home/runner", "2.320.0", None)
     one.image("publish", "runner", "--to", "unpacked")
-    script = "/home/runner/run.sh; docker --version; git --version; python3 --version"
-    assert [line.split()[0] for line in in_tree(one, home / "unpacked", script).splitlines()] == [
-        "ran",
-        "Docker",
-        "git",
-        "Python",
-    ]
+    script = "/home/runner/run.sh; docker --version; command -v git; command -v python3"
+    said = in_tree(one, home / "unpacked", script)
+    assert [line.split()[0] for line in said.splitlines()] == ["ran", "Docker", "/usr/bin/git", "/usr/bin/python3"]
     shutil.rmtree(one.home / "unpacked")
     assert not one.processes()
 
@@ -170,7 +166,7 @@ def configuration(one: Keeper, mirrors: dict[str, str]) -> Path:
     path = one.home / "config.toml"
     pairs = "".join(f'"{host}" = "{url}"\n' for host, url in mirrors.items())
     path.write_text(
-        '[service]\ninstallation = "x"\nnode_url = "http://localhost:8480"\n'
+        '[service]\ninstallation = "xx"\nnode_url = "http://localhost:8480"\n'
         '[slurm]\noutput_dir = "/tmp"\n'
         '[[scope]]\nname = "lab"\nurl = "https://github.com/lab"\ntoken_env = "TOKEN"\n'
         '[[pool]]\nname = "p"\nlabels = ["p"]\nrunner_dir = "/opt/runner"\n'

@@ -38,6 +38,12 @@ class Reference:
         """What the image is called at home."""
         return self.repository.rpartition("/")[2]
 
+    @property
+    def local(self) -> str:
+        """A name for the image in an engine: one with a digest can be pulled, but not given."""
+        tag = self.tag if self.tag is not None else f"sha256-{(self.digest or '').removeprefix('sha256:')[:12]}"
+        return f"{self.registry}/{self.repository}:{tag}"
+
     def pinned(self, digest: str) -> str:
         """The very image that the registry has now."""
         return f"{self.registry}/{self.repository}@{digest}"
