@@ -139,6 +139,25 @@ def test_estargz_is_pushed_and_can_be_pulled(one: Keeper, tmp_path: Path) -> Non
         assert [toc in layer["annotations"] for layer in manifest["layers"]] == [True, True]
 
 
+def test_a_sif_file_runs(one: Keeper) -> None:
+    programs = "/opt/slurm-gha-tools/apptainer/bin"
+    subprocess.run([str(Path(__file__).parents[2] / "tools/install_apptainer.sh")], check=True, capture_output=True)
+    one.env["PATH"] = f"{programs}:/usr/local/bin:/usr/bin:/bin"
+    one.image("publish", "small", "--to", "sif")
+    home = one.image_home("small")
+    values = read_env(home / "sif.env")
+    assert values is not None
+    assert values["ENGINE"] == "apptainer"
+    for image in ("image.sif", "unpacked"):
+        if image == "unpacked":
+            one.image("publish", "small", "--to", "unpacked")
+        run = ["apptainer", "--quiet", "exec", "--containall", "--no-home", str(home / image), "/bin/sh", "-c"]
+        said = one.run(*run, 'cat /old/new; test -e /gone || echo gone; echo "$GREETING"').stdout
+        # (Apptainer's own conversion puts a backslash before the quotation mark.)
+        greeting = "it's me" if image == "unpacked" else "it\\'s me"
+        assert said.splitlines() == ["new", "gone", greeting]
+
+
 def fetched(host: str, repository: str, digest: str) -> Any:
     """A manifest or an index, as a node gets it."""
     kinds = [f"Accept: application/vnd.oci.image.{kind}.v1+json" for kind in ("manifest", "index")]
