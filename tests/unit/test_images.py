@@ -189,7 +189,7 @@ def test_equal_files_are_one_object_and_modes_are_fit_for_their_owner(tree: Tree
 
 
 def test_the_environment_script_is_safe_and_sets_only_what_is_not_set() -> None:
-    script = environment_script(["PATH=/bin:/usr/bin", "A=it's $(x) `y`", "B=mine", "bad key=1", "C"])
+    script = environment_script(["PATH=/bin:/usr/bin", "A=it's $(x) `y` \"z\" \\", "B=mine", "bad key=1", "C"])
     shown = subprocess.run(
         ["/bin/sh", "-c", script + 'printf "%s\\n" "$PATH" "$A" "$B"'],
         env={"B": "theirs", "PATH": "/nowhere"},
@@ -197,7 +197,7 @@ def test_the_environment_script_is_safe_and_sets_only_what_is_not_set() -> None:
         text=True,
         check=True,
     )
-    assert shown.stdout.splitlines() == ["/bin:/usr/bin", "it's $(x) `y`", "theirs"]
+    assert shown.stdout.splitlines() == ["/bin:/usr/bin", "it's $(x) `y` \"z\" \\", "theirs"]
 
 
 # Archives

@@ -43,7 +43,7 @@ def pull(
 
 
 def fetch(engine: Engine, reference: Reference, mirrors: Mapping[str, str], reporter: Reporter) -> str | None:
-    """Have the engine pull a reference by one of the ways to it, and call it by its local name. The registry's digest."""
+    """Have the engine pull a reference by one of the ways to it, and give it its local name. The registry's digest."""
     ways = references.ways(reference, mirrors, from_inside=engine.has_own_network)
     for number, way in enumerate(ways):
         try:
