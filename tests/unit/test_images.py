@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from tests.containers.images_scene import entry, layer
 
 from slurm_gha.cli import main
+from slurm_gha.cli.image import VERBS
 from slurm_gha.images.archive import contents, read_archive
 from slurm_gha.images.catalogue import Catalogue
 from slurm_gha.images.collecting import Candidate, LiveJobs, decide
@@ -189,7 +190,7 @@ def test_equal_files_are_one_object_and_modes_are_fit_for_their_owner(tree: Tree
 
 
 def test_the_environment_script_is_safe_and_sets_only_what_is_not_set() -> None:
-    script = environment_script(["PATH=/bin:/usr/bin", "A=it's $(x) `y` \"z\" \\", "B=mine", "bad key=1", "C"])
+    script = environment_script(["PATH=/bin:/usr/bin", 'A=it\'s $(x) `y` "z" \\', "B=mine", "bad key=1", "C"])
     shown = subprocess.run(
         ["/bin/sh", "-c", script + 'printf "%s\\n" "$PATH" "$A" "$B"'],
         env={"B": "theirs", "PATH": "/nowhere"},
@@ -197,7 +198,7 @@ def test_the_environment_script_is_safe_and_sets_only_what_is_not_set() -> None:
         text=True,
         check=True,
     )
-    assert shown.stdout.splitlines() == ["/bin:/usr/bin", "it's $(x) `y` \"z\" \\", "theirs"]
+    assert shown.stdout.splitlines() == ["/bin:/usr/bin", 'it\'s $(x) `y` "z" \\', "theirs"]
 
 
 # Archives
@@ -375,3 +376,11 @@ def test_a_slurm_that_cannot_be_read_keeps_everything(
     assert done.exit_code == 1
     assert "Slurm cannot be read" in done.stderr
     assert len(catalogue.images()) == 1
+
+
+def test_help_works_after_each_verb_has_been_loaded() -> None:
+    for verb in VERBS:
+        assert call(verb, "--help").exit_code == 0
+    done = call("--help")
+    assert done.exit_code == 0
+    assert all(verb in done.stdout for verb in VERBS)
