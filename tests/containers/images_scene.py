@@ -21,7 +21,8 @@ from pathlib import Path
 from slurm_gha.testing.docker_archive import write_archive
 from slurm_gha.testing.rootless import prepare_machine
 
-USER = "slurmgha-images"
+# Test processes run at the same time, and each looks whether anything of its user is left.
+USER = f"slurmgha-img-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
 PATIENCE = 60.0
 
 
