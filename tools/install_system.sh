@@ -40,6 +40,7 @@ ip iproute2
 nft nftables
 iptables iptables
 zstd zstd
+busybox busybox-static
 jq jq
 '
 

@@ -21,7 +21,8 @@ from pathlib import Path
 from slurm_gha.testing.docker_archive import write_archive
 from slurm_gha.testing.rootless import prepare_machine
 
-USER = "slurmgha-images"
+# Test processes run at the same time, and each looks whether anything of its user is left.
+USER = f"slurmgha-img-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
 PATIENCE = 60.0
 
 
@@ -183,7 +184,9 @@ def registry(directory: Path) -> Iterator[str]:
         port = probe.getsockname()[1]
     config = directory / "registry.yml"
     config.write_text(
-        f"version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {directory}/blobs\nhttp:\n  addr: 127.0.0.1:{port}\n"
+        "version: 0.1\n"
+        f"storage:\n  filesystem:\n    rootdirectory: {directory}/blobs\n"
+        f"http:\n  addr: 127.0.0.1:{port}\n"
     )
     with (directory / "registry.log").open("w") as log:
         argv = ["setpriv", "--pdeathsig", "KILL", "--", "docker-registry", "serve", str(config)]

@@ -37,7 +37,8 @@ until engine_answers; do kill -0 "$SG_DAEMON" || {{ cat "$SG_ENGINE_LOG"; exit 1
 export DOCKER_HOST=unix://$SG_ENGINE/docker.sock
 docker image ls --no-trunc --quiet
 docker run --rm --network none sha256:"$SG_IMAGE_DIGEST" sh -c \\
-  'cat /owned /old/new; stat -c "%u %a" /owned; echo $GREETING; echo written >/extra && cat /extra; cat /gone /old/hidden || echo hidden'
+  'cat /owned /old/new; stat -c "%u %a" /owned; echo $GREETING
+   echo written >/extra && cat /extra; cat /gone /old/hidden || echo hidden'
 """
 
 
@@ -136,6 +137,23 @@ def test_estargz_is_pushed_and_can_be_pulled(one: Keeper, tmp_path: Path) -> Non
             manifest = fetched(host, "ci/small", only["digest"])
         toc = "containerd.io/snapshot/stargz/toc.digest"
         assert [toc in layer["annotations"] for layer in manifest["layers"]] == [True, True]
+
+
+def test_a_sif_file_runs(one: Keeper) -> None:
+    programs = "/opt/slurm-gha-tools/apptainer/bin"
+    subprocess.run([str(Path(__file__).parents[2] / "tools/install_apptainer.sh")], check=True, capture_output=True)
+    one.env["PATH"] = f"{programs}:/usr/local/bin:/usr/bin:/bin"
+    one.image("publish", "small", "--to", "sif")
+    home = one.image_home("small")
+    values = read_env(home / "sif.env")
+    assert values is not None
+    assert values["ENGINE"] == "apptainer"
+    for image in ("image.sif", "unpacked"):
+        if image == "unpacked":
+            one.image("publish", "small", "--to", "unpacked")
+        run = ["apptainer", "--quiet", "exec", "--containall", "--no-home", str(home / image), "/bin/sh", "-c"]
+        said = one.run(*run, 'cat /old/new; test -e /gone || echo gone; echo "$GREETING"').stdout
+        assert said.splitlines() == ["new", "gone", "it's me"]
 
 
 def fetched(host: str, repository: str, digest: str) -> Any:

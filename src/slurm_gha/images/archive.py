@@ -45,24 +45,28 @@ class Contents:
     runner_version: str | None
 
 
-def read_archive(path: Path) -> Archive:
-    """Read what is in an archive; raises ImageError if it holds not exactly one image."""
+def read_archive(path: Path, source: Path | None = None) -> Archive:
+    """Read what is in an archive; raises ImageError if it holds not exactly one image.
+
+    ``source``: the file that a copy was made of, for the sentence.
+    """
+    named = source if source is not None else path
     try:
         with tarfile.open(path, "r:") as tar:
             manifest = json.loads(_member(tar, "manifest.json"))
             if not isinstance(manifest, list) or len(manifest) != 1:
-                raise ImageError(f"{path} holds {len(manifest)} images; one is needed: docker save REFERENCE")
+                raise ImageError(f"{named} holds {len(manifest)} images; one is needed: docker save REFERENCE")
             config = _member(tar, manifest[0]["Config"])
             layers = tuple(manifest[0]["Layers"])
             tags = tuple(manifest[0].get("RepoTags") or ())
             return Archive(path, hashlib.sha256(config).hexdigest(), json.loads(config), layers, tags)
     except FileNotFoundError:
-        raise ImageError(f"{path} does not exist") from None
+        raise ImageError(f"{named} does not exist") from None
     except (tarfile.TarError, KeyError, ValueError, TypeError, EOFError):
-        text = f"{path} is no image archive; make one with docker save or podman save --format docker-archive"
+        text = f"{named} is no image archive; make one with docker save or podman save --format docker-archive"
         raise ImageError(text) from None
     except OSError as error:
-        raise ImageError(f"{path} cannot be read: {error.strerror}") from None
+        raise ImageError(f"{named} cannot be read: {error.strerror}") from None
 
 
 def copy_archive(source: Path, target: Path) -> None:

@@ -71,7 +71,7 @@ def build(
                     running.take_rootfs(recipe.base_archive, arguments["BASE"])
             elif base is not None:
                 fetch(running, base, mirrors or {}, reporter)
-                arguments["BASE"] = str(base)
+                arguments["BASE"] = base.local
             with step(reporter, "building"):
                 running.build(context, dockerfile, reference, arguments)
             with step(reporter, "saving"):

@@ -16,12 +16,15 @@ from pathlib import Path
 
 from slurm_gha.images.errors import CommandFailed, MissingTool, disk_full
 from slurm_gha.images.reporter import Reporter, Silent
+from slurm_gha.observe.text import presentable
 
 # Below so many free bytes a program that failed is taken to have failed for lack of them.
 _FULL_BELOW = 256 << 10
 _FULL_WORDS = ("no space left on device", "disk quota exceeded")
 # Lines of a failed program that are kept for the sentence about it.
 _KEPT = 40
+# Characters of its last words.
+_SHOWN = 400
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -105,7 +108,15 @@ def failure(argv: Sequence[str], code: int, output: Iterable[str], doing: str, w
         return disk_full(writes, doing)
     end = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
     said = _telling(lines)
-    return CommandFailed(f"{doing}: {Path(argv[0]).name} {end}" + (f": {said}" if said else ""))
+    return CommandFailed(f"{doing}: {_program(argv)} {end}" + (f": {said}" if said else ""))
+
+
+def _program(argv: Sequence[str]) -> str:
+    """What was meant to run, without what prepares its namespace."""
+    words = list(argv)
+    if Path(words[0]).name == "unshare" and "--" in words:
+        words = words[words.index("--") + 1 :]
+    return Path(words[0]).name
 
 
 def _telling(lines: Sequence[str]) -> str:
@@ -113,8 +124,8 @@ def _telling(lines: Sequence[str]) -> str:
     marks = ("error", "fail", "cannot", "denied", "not found", "unauthorized", "refused", "no such", "unknown")
     for line in reversed(lines):
         if any(mark in line.lower() for mark in marks):
-            return line[:400]
-    return lines[-1][:400] if lines else ""
+            return presentable(line, _SHOWN)
+    return presentable(lines[-1], _SHOWN) if lines else ""
 
 
 def _is_full(place: Path) -> bool:

@@ -37,13 +37,13 @@ def pull(
         with opened as running:
             digest = fetch(running, reference, mirrors or {}, reporter)
             with step(reporter, f"saving {reference}"):
-                running.save(str(reference), files / ARCHIVE_NAME)
+                running.save(reference.local, files / ARCHIVE_NAME)
         pinned = reference.pinned(digest) if digest is not None else str(reference)
-        return take(catalogue, files, known, str(reference), pinned, reporter)
+        return take(catalogue, files, known, reference.local, pinned, reporter)
 
 
 def fetch(engine: Engine, reference: Reference, mirrors: Mapping[str, str], reporter: Reporter) -> str | None:
-    """Have the engine pull a reference by one of the ways to it, and call it by its own name. The registry's digest."""
+    """Have the engine pull a reference by one of the ways to it, and give it its local name. The registry's digest."""
     ways = references.ways(reference, mirrors, from_inside=engine.has_own_network)
     for number, way in enumerate(ways):
         try:
@@ -55,8 +55,8 @@ def fetch(engine: Engine, reference: Reference, mirrors: Mapping[str, str], repo
             reporter.line(f"the mirror failed; pulling from {reference.registry} itself ({error})")
             continue
         digest = engine.registry_digest(way.reference)
-        if way.reference != str(reference):
-            engine.tag(way.reference, str(reference))
+        if way.reference != reference.local:
+            engine.tag(way.reference, reference.local)
         return digest
     return None
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from slurm_gha.images.errors import ImageError
 
 _REFERENCE = re.compile(
-    r"(?:(?P<registry>[A-Za-z0-9.-]+(?::[0-9]{1,5})?)/)?"
+    r"(?:(?P<registry>[A-Za-z0-9]+(?:[.-]+[A-Za-z0-9]+)*(?::[0-9]{1,5})?)/)?"
     r"(?P<repository>[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*)"
     r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
 )
@@ -38,6 +38,12 @@ class Reference:
         """What the image is called at home."""
         return self.repository.rpartition("/")[2]
 
+    @property
+    def local(self) -> str:
+        """A name for the image in an engine: one with a digest can be pulled, but not given."""
+        tag = self.tag if self.tag is not None else f"sha256-{(self.digest or '').removeprefix('sha256:')[:12]}"
+        return f"{self.registry}/{self.repository}:{tag}"
+
     def pinned(self, digest: str) -> str:
         """The very image that the registry has now."""
         return f"{self.registry}/{self.repository}@{digest}"
@@ -60,6 +66,8 @@ def parse(text: str) -> Reference:
         raise ImageError(f"{text[:120]!r} is no reference of an image, such as ghcr.io/owner/image:tag")
     registry, repository = found["registry"], found["repository"]
     if registry is not None and not ("." in registry or ":" in registry or registry == "localhost"):
+        if registry != registry.lower():
+            raise ImageError(f"{text[:120]!r} is no reference of an image: repositories have small letters only")
         registry, repository = None, f"{registry}/{repository}"  # the first part is a host if it looks like one
     if registry in (None, "index.docker.io", "registry-1.docker.io"):
         registry = DOCKER_HUB

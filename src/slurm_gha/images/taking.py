@@ -49,7 +49,7 @@ def import_archive(catalogue: Catalogue, source: Path, name: str, reporter: Repo
             if error.errno in FULL:
                 raise disk_full(catalogue.root, f"copying {source}") from None
             raise ImageError(f"{source} cannot be copied: {error.strerror}") from None
-        tags = read_archive(files / ARCHIVE_NAME).tags
+        tags = read_archive(files / ARCHIVE_NAME, source).tags
         return take(catalogue, files, name, tags[0] if tags else local_reference(name), None, reporter)
 
 

@@ -20,6 +20,8 @@ from slurm_gha.images.reporter import Reporter, step
 _DIRECTORIES = {"dev": 0o755, "proc": 0o755, "sys": 0o755, "tmp": 0o1777, "var/tmp": 0o1777, "run": 0o755}
 _FILES = ("etc/hosts", "etc/resolv.conf", "etc/passwd", "etc/group")
 _ENVIRONMENT = ".singularity.d/env/10-docker2singularity.sh"
+# What keeps a meaning between double quotes.
+_SPECIAL = re.compile(r'["$`\\]')
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -84,7 +86,8 @@ def environment_script(variables: list[str] | tuple[str, ...]) -> str:
     for variable in variables:
         key, _, value = str(variable).partition("=")
         if _VARIABLE.fullmatch(key) is not None and "\0" not in value:
-            quoted = "'" + value.replace("'", "'\\''") + "'"
+            # Double quotes: Apptainer reads this with a shell of its own, which leaves a backslash where '\'' ends.
+            quoted = '"' + _SPECIAL.sub(r"\\\g<0>", value) + '"'
             # Apptainer has a PATH of its own at this moment; the image's is the one that fits it.
             lines.append(
                 f"export {key}={quoted}" if key == "PATH" else f'[ -n "${{{key}+set}}" ] || export {key}={quoted}'

@@ -19,10 +19,15 @@ VERBS = {
     "list": "List the images.",
     "inspect": "Show all that is known of an image.",
     "publish": "Give nodes an image in a form that starts quickly.",
+    "wait": "Wait until nodes see what was published to CVMFS.",
+    "mirror": "Set up, run and check pull-through caches of registries.",
     "remove": "Take away a name; the image goes when nobody uses it.",
     "gc": "Remove images that have no name and are not in use.",
 }
-"""The verbs and what they are for; each is ``command`` in the module of its name (``import``: in ``import_``)."""
+"""The verbs and what they are for; each is ``command`` in the module of its name."""
+
+# Names that mean something else to Python: their modules have an underscore at the end.
+_TAKEN = frozenset({"import", "list"})
 
 
 class LazyVerbs(click.Group):
@@ -34,7 +39,7 @@ class LazyVerbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in VERBS:
             return None
-        module = "import_" if cmd_name == "import" else cmd_name
+        module = f"{cmd_name}_" if cmd_name in _TAKEN else cmd_name
         command = importlib.import_module(f"slurm_gha.cli.image.{module}").command
         if not isinstance(command, click.Command):
             raise TypeError(f"slurm_gha.cli.image.{module}.command is not a command")

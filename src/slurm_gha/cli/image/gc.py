@@ -11,10 +11,12 @@ import click
 
 from slurm_gha.cli.image.listing import bytes_in_words
 from slurm_gha.cli.image.options import find_place, place_options
+from slurm_gha.cli.image.progress import reporter
 from slurm_gha.cli.options import DEFAULT_CONFIG
 from slurm_gha.config.units import parse_duration
 from slurm_gha.images import collecting
 from slurm_gha.images.collecting import LiveJobs
+from slurm_gha.images.to_cvmfs import collect_cvmfs
 from slurm_gha.slurm.cluster import SlurmCluster
 from slurm_gha.slurm.errors import SlurmError
 
@@ -28,13 +30,15 @@ def command(config: Path | None, directory: Path | None, grace: str, dry_run: bo
 
     An image goes when no name points at it, no live job of this user has marked it or began while it had a name, and
     its last change is older than --grace. A Slurm that cannot be read keeps everything, and makes the exit status 1.
-    Files of unpacked trees that no tree uses any more go as well.
+    Files of unpacked trees that no tree uses any more go as well, and with [images.cvmfs] what the catalogue no longer
+    has goes from that repository.
     """
     try:
         seconds = parse_duration(grace)
     except ValueError as error:
         raise click.UsageError(f"--grace {grace}: {error}") from None
-    catalogue = find_place(config, directory).catalogue
+    place = find_place(config, directory)
+    catalogue = place.catalogue
     now = time.time()
     found = collecting.candidates(catalogue)
     open_question = any(collecting.may_go(candidate, now, seconds) for candidate in found)
@@ -61,6 +65,9 @@ def command(config: Path | None, directory: Path | None, grace: str, dry_run: bo
     freed = collecting.drop_objects(catalogue, dry_run=dry_run)
     verb = "would be" if dry_run else "were"
     click.echo(f"{removed} of {len(found)} images {verb} removed, and {bytes_in_words(freed)} of files in no tree")
+    if place.cvmfs is not None and not trouble:
+        gone = collect_cvmfs(catalogue, place.cvmfs_settings(), seconds, dry_run=dry_run, reporter=reporter())
+        click.echo(f"{len(gone)} images {verb} removed from {place.cvmfs.repository}")
     if trouble:
         click.echo(
             f"slurm-gha image: Slurm cannot be read, so nothing that jobs may use was removed: {trouble}", err=True

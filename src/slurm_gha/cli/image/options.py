@@ -10,7 +10,9 @@ from typing import Any
 import click
 
 from slurm_gha.cli.options import DEFAULT_CONFIG
+from slurm_gha.config.cvmfs import CvmfsTable
 from slurm_gha.images.catalogue import Catalogue
+from slurm_gha.images.cvmfs.settings import CvmfsSettings
 from slurm_gha.images.engine import EngineKind
 
 Command = Callable[..., Any]
@@ -22,6 +24,18 @@ class Place:
 
     catalogue: Catalogue
     mirrors: Mapping[str, str] = field(default_factory=dict)
+    cvmfs: CvmfsTable | None = None
+
+    def cvmfs_settings(self) -> CvmfsSettings:
+        """Where images are published to CVMFS."""
+        if self.cvmfs is None:
+            raise click.UsageError("There is no CVMFS repository: the configuration needs a table [images.cvmfs]")
+        return CvmfsSettings(**self.cvmfs.model_dump(exclude={"wait"}))
+
+    @property
+    def cvmfs_wait(self) -> float:
+        """How long to wait until nodes see what was published there."""
+        return self.cvmfs.wait if self.cvmfs is not None else 0.0
 
 
 def place_options(function: Command) -> Command:
@@ -75,4 +89,4 @@ def find_place(config: Path | None, directory: Path | None) -> Place:
     chosen = directory.absolute() if directory is not None else images.dir
     if chosen is None:
         raise click.UsageError("There is no catalogue: set dir in [images] of the configuration, or name one: --dir")
-    return Place(Catalogue(chosen), images.mirrors)
+    return Place(Catalogue(chosen), images.mirrors, images.cvmfs)

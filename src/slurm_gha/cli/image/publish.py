@@ -9,7 +9,7 @@ import click
 from slurm_gha.cli.image.options import find_place, place_options, work_dir_option
 from slurm_gha.cli.image.progress import reporter
 
-FORMS = ("store", "podman", "sif", "unpacked", "estargz")
+FORMS = ("store", "podman", "sif", "unpacked", "estargz", "cvmfs")
 
 
 @click.command()
@@ -47,8 +47,10 @@ def command(
     sif       a SIF file (launcher apptainer)
     unpacked  a tree of files; equal files are kept once (launcher apptainer)
     estargz   in a registry, for lazy pulling (launcher stargz)
+    cvmfs     a tree in the repository of [images.cvmfs] (launcher apptainer)
     """
-    catalogue = find_place(config, directory).catalogue
+    place = find_place(config, directory)
+    catalogue = place.catalogue
     image = catalogue.find(name)
     told = reporter()
     if form == "store":
@@ -68,6 +70,11 @@ def command(
         from slurm_gha.images.unpacked import publish_unpacked
 
         done = publish_unpacked(catalogue, image, again=again, reporter=told) is not None
+    elif form == "cvmfs":
+        from slurm_gha.images.to_cvmfs import publish_cvmfs
+
+        known = name if name in catalogue.names() else None
+        done = publish_cvmfs(catalogue, image, known, place.cvmfs_settings(), reporter=told).changed
     else:
         from slurm_gha.images.estargz import publish_estargz
 
