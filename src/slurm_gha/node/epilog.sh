@@ -179,16 +179,16 @@ detach_mounts() {
 # clean_shared_memory: nothing says which job made a file in /dev/shm, so only when no other job of the user is here.
 clean_shared_memory() {
   local file range first count
-  local -a whose=(-uid "$SG_UID") found=()
+  local -a whose=(-uid "$SG_UID") files=()
   for range in "${SG_RANGES[@]}"; do
     read -r first count <<<"$range"
     whose+=(-o '(' -uid "+$((first - 1))" -uid "-$((first + count))" ')')
   done
   while IFS= read -r -d '' file; do
-    found+=("$file")
+    files+=("$file")
   done < <(find /dev/shm -mindepth 1 -maxdepth 1 '(' "${whose[@]}" ')' -print0 2>/dev/null)
-  ((${#found[@]} > 0)) && ! others_live || return 0
-  for file in "${found[@]}"; do
+  ((${#files[@]} > 0)) && ! others_live || return 0
+  for file in "${files[@]}"; do
     # In use by a process that is in no job: a service of the same user.
     ! grep -qsF -e " $file" /proc/[0-9]*/maps 2>/dev/null || continue
     say "removing $(printf %q "$file"), left behind by job $SG_SLURM_ID"
