@@ -56,12 +56,12 @@ def _untouched(path: Path) -> bool:
 def test_a_hostile_tree_is_removed_and_no_link_followed(site: Site, precious: Path, as_user: bool) -> None:
     directory = site.make_job_dir(7)
     site.run(f"export JOB={directory} PRECIOUS={precious}\n{HOSTILE_TREE}")
-    before = {(path, path.lstat().st_mode) for path in Path("/").iterdir() if path.name != "tmp"}
+    before = [os.stat(path).st_mode for path in ("/", "/etc", "/usr", "/var")]
     said = site.epilog(7, as_user=as_user)
-    assert said == f"slurm-gha: removing {directory}, left behind by an earlier Slurm job\n"
+    assert said == f"slurm-gha: removing {directory}, left behind by Slurm job 7\n"
     assert list(site.directory.iterdir()) == []
     assert _untouched(precious)
-    assert {(path, path.lstat().st_mode) for path in Path("/").iterdir() if path.name != "tmp"} == before
+    assert [os.stat(path).st_mode for path in ("/", "/etc", "/usr", "/var")] == before
     assert not Path("/tmp/slurm-gha-hostile").exists()
 
 
@@ -110,7 +110,6 @@ def test_processes_of_the_job_end_and_no_others(site: Site, as_user: bool) -> No
         of_the_job.append(site.start(str(disguised), "703"))
     others = [
         site.start("sleep", "704", job_id=8),
-        site.start("sleep", "705", job_id=7, cluster="another"),
         site.start("sleep", "706"),
         site.start("sleep", "707", job_id=7, user=account("slurmgha-other")),
     ]
@@ -138,16 +137,27 @@ exec setpriv --reuid=1000 --regid=1000 --clear-groups env -i sleep 710
 
 
 def test_a_live_runner_is_left_alone(site: Site) -> None:
-    """Of another job; and one of the same number, which can only be another cluster's."""
+    """Of another job; and one of the same number, on another cluster."""
     same, another = site.make_job_dir(7), site.make_job_dir(8)
     (same / "work").touch()
+    twin = site.start("sleep", "705", job_id=7, cluster="another")
     with site.hold(same), site.hold(another):
         assert site.epilog(7) == ""
         assert (same / "work").exists()
     assert another.exists()
+    assert twin.poll() is None
+    twin.kill()
+    twin.wait()
     site.epilog(9)
     assert not same.exists()
     assert not another.exists()
+
+
+def test_a_process_that_only_holds_the_lock_does_not_keep_the_directory(site: Site) -> None:
+    directory = site.make_job_dir(7)
+    with site.hold(directory):
+        site.epilog(7)
+    assert not directory.exists()
 
 
 def test_what_a_crash_of_the_node_left_is_swept(site: Site) -> None:
