@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from slurm_gha.domain.pool import Container, Handover, Launcher, Pool, SlurmRequest
 from slurm_gha.domain.secret import Secret
 from slurm_gha.slurm.script import ScriptValues, batch_script, head, part, parts, quote, script_values
+from slurm_gha.slurm.tools import TOOLS, check_parts
 
 GOLDEN = Path(__file__).parent / "golden" / "batch_script_head.sh"
 NODE = Path(__file__).parents[2] / "src/slurm_gha/node"
@@ -46,7 +47,8 @@ def test_the_head_is_the_golden_one_and_the_rest_the_node_files_in_order() -> No
 
 
 def test_every_node_file_is_part_of_some_script() -> None:
-    used = {f"{name}.sh" for launcher in Launcher for name in parts(launcher)}
+    used = {f"{name}.sh" for launcher in Launcher for name in (*parts(launcher), *check_parts(launcher))}
+    used |= {f"{name}.sh" for names in TOOLS.values() for name in names}
     assert used == {path.name for path in NODE.glob("*.sh")}
 
 

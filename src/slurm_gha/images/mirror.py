@@ -75,9 +75,13 @@ def read_login(path: Path) -> Login:
     return Login(user, Secret(password))
 
 
+def _quoted(text: str) -> str:
+    """A YAML text: what JSON writes is one, but for its halves of characters."""
+    return json.dumps(text, ensure_ascii=False)
+
+
 def registry_config(mirror: Mirror) -> str:
     """The configuration file; it holds the password, if there is one."""
-    # A JSON text is a YAML text, whatever is in it.
     lines = [
         "# A pull-through cache for docker-registry (distribution), one process an upstream.",
         "version: 0.1",
@@ -85,19 +89,19 @@ def registry_config(mirror: Mirror) -> str:
         "  level: info",
         "storage:",
         "  filesystem:",
-        f"    rootdirectory: {json.dumps(str(mirror.storage))}",
+        f"    rootdirectory: {_quoted(str(mirror.storage))}",
         "  delete:",
         "    enabled: true",
         "http:",
-        f"  addr: {json.dumps(mirror.listen)}",
+        f"  addr: {_quoted(mirror.listen)}",
         "proxy:",
-        f"  remoteurl: {json.dumps(upstream_url(mirror.upstream))}",
+        f"  remoteurl: {_quoted(upstream_url(mirror.upstream))}",
         "  # Distribution 3 knows this key; 2.8 keeps everything for a week.",
         f"  ttl: {mirror.ttl}s",
     ]
     if mirror.login is not None:
-        lines.append(f"  username: {json.dumps(mirror.login.user)}")
-        lines.append(f"  password: {json.dumps(mirror.login.password.reveal())}")
+        lines.append(f"  username: {_quoted(mirror.login.user)}")
+        lines.append(f"  password: {_quoted(mirror.login.password.reveal())}")
     return "\n".join([*lines, ""])
 
 

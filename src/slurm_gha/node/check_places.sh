@@ -111,7 +111,7 @@ check_service() {
 }
 
 check_slurm() {
-  local line epilog='' proctrack='' file found=''
+  local line epilog='' proctrack='' file installed=''
   if ! has scontrol || ! quietly timeout 20 scontrol show config; then
     doubtful slurm "its configuration cannot be read here (${SG_SAID:-no scontrol}): see to Epilog and ProctrackType yourself"
     return 0
@@ -135,10 +135,10 @@ check_slurm() {
   # Epilogs may be patterns.
   # shellcheck disable=SC2086
   for file in $epilog; do
-    [[ ! -r $file ]] || ! grep -qs '^# slurm-gha epilog' -- "$file" || found=$file
+    [[ ! -r $file ]] || ! grep -qs '^# slurm-gha epilog' -- "$file" || installed=$file
   done
-  if [[ -n $found ]]; then
-    good slurm "Epilog $found is that of slurm-gha"
+  if [[ -n $installed ]]; then
+    good slurm "Epilog $installed is that of slurm-gha"
   else
     doubtful slurm "none of the Epilogs that this user can read is that of slurm-gha:$epilog"
   fi

@@ -83,8 +83,7 @@ end_as_root() (
   local directory=$SG_NODE_DIR/sg-$SG_SLURM_ID
   is_job_dir "$directory" || directory=
   end_repeatedly '' "$SG_SLURM_ID"
-  # A script that still holds its lock is of another cluster's job with the same number.
-  if [[ -n $directory ]] && ! lives "$directory"; then
+  if [[ -n $directory ]] && ! has_twin; then
     end_repeatedly "$directory" ''
     end_mounted_in "$directory"
   fi
@@ -95,21 +94,24 @@ is_job_dir() {
   [[ $(stat -c '%u %F' -- "$1" 2>/dev/null) == "$SG_UID directory" ]]
 }
 
-# lives DIRECTORY: whether somebody holds its lock; asked as the user, who may have put anything in the lock's place.
-lives() {
-  local status=0
-  # Who was killed a moment ago may hold it for a moment.
-  as_user 10 lock_is_held "$1" 3 || status=$?
-  # A question without an answer is no proof that nobody is there.
-  ((status != 1))
+# has_twin: whether another cluster has a job of the same number and user here, which has the same directory. The lock alone
+# does not tell: anything that the job started may hold it.
+has_twin() {
+  local file pid
+  while IFS= read -r file; do
+    pid=${file#/proc/}
+    pid=${pid%/environ}
+    ours "$pid" && ! same_cluster "$pid" && return 0
+  done < <(grep -lzsxF -e "SLURM_JOB_ID=$SG_SLURM_ID" /proc/[0-9]*/environ 2>/dev/null || true)
+  return 1
 }
 
-# lock_is_held DIRECTORY [SECONDS]: still so after that time.
+# lock_is_held DIRECTORY
 lock_is_held() {
   local lock='' status=0
   [[ -f $1/lock && ! -L $1/lock ]] || return 1
   { exec {lock}<"$1/lock"; } 2>/dev/null || return 1
-  flock -w "${2:-0}" "$lock" || status=1
+  flock -n "$lock" || status=1
   exec {lock}<&-
   ((status != 0))
 }
@@ -159,8 +161,12 @@ clean_up() {
   local directory=$SG_NODE_DIR/sg-$SG_SLURM_ID
   # The guard of a killed script is among them; its work is done here.
   end_repeatedly '' "$SG_SLURM_ID"
-  if [[ -d $directory && ! -L $directory ]] && ! lock_is_held "$directory" 3; then detach_mounts "$directory"; fi
-  sweep_one "$directory" now
+  if is_job_dir "$directory" && ! has_twin; then
+    say "removing $directory, left behind by Slurm job $SG_SLURM_ID"
+    end_processes_in "$directory"
+    detach_mounts "$directory"
+    remove_tree "$directory"
+  fi
   sweep
   clean_shared_memory
 }
@@ -179,16 +185,16 @@ detach_mounts() {
 # clean_shared_memory: nothing says which job made a file in /dev/shm, so only when no other job of the user is here.
 clean_shared_memory() {
   local file range first count
-  local -a whose=(-uid "$SG_UID") found=()
+  local -a whose=(-uid "$SG_UID") files=()
   for range in "${SG_RANGES[@]}"; do
     read -r first count <<<"$range"
     whose+=(-o '(' -uid "+$((first - 1))" -uid "-$((first + count))" ')')
   done
   while IFS= read -r -d '' file; do
-    found+=("$file")
+    files+=("$file")
   done < <(find /dev/shm -mindepth 1 -maxdepth 1 '(' "${whose[@]}" ')' -print0 2>/dev/null)
-  ((${#found[@]} > 0)) && ! others_live || return 0
-  for file in "${found[@]}"; do
+  ((${#files[@]} > 0)) && ! others_live || return 0
+  for file in "${files[@]}"; do
     # In use by a process that is in no job: a service of the same user.
     ! grep -qsF -e " $file" /proc/[0-9]*/maps 2>/dev/null || continue
     say "removing $(printf %q "$file"), left behind by job $SG_SLURM_ID"

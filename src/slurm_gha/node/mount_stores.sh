@@ -105,7 +105,7 @@ need_store() {
 own_file() {
   local state device inode
   state=$(stat -c '%u %D %i %F' -- "$1" 2>/dev/null) || state=
-  if [[ $state != "$SG_OWNER "*' regular file' ]]; then
+  if [[ $state != "$SG_OWNER "*' regular '*file ]]; then
     say "$1 is not mounted: it is no plain file of uid $SG_OWNER, who owns the catalogue, or cannot be read"
     return 1
   fi

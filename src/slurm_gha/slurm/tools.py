@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from slurm_gha.domain.pool import Handover, Launcher
+from slurm_gha.domain.pool import Launcher
 from slurm_gha.slurm.script import NodeSite, ScriptValues, head, part, parts, preamble, quote
 
 
@@ -76,7 +76,7 @@ def _one_check(one: Checked) -> str:
         "SG_NODE_URL": one.node_url,
         "SG_CA_FILE": one.ca_file,
         "SG_TRY": "yes" if one.start else "",
-        "SG_CLAIMS": "yes" if one.values.handover is Handover.CLAIM else "",
+        "SG_CLAIMS": "yes" if one.node_url else "",
     }
     lines = [f"{name}={quote(text)}" for name, text in extra.items()]
     lines.append(f"SG_HOSTS=({' '.join(map(quote, one.hosts))})")
