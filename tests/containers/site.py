@@ -114,13 +114,14 @@ def container_scene(
 
 
 def inhabitants(directory: str) -> dict[int, str]:
-    """Processes that have something mounted from or in ``directory``: those of containers, whatever their names."""
+    """Processes with something mounted from or in ``directory``, or their program there: those of containers."""
     found = {}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         try:
-            if f" {directory}" in (entry / "mountinfo").read_text():
+            program = os.readlink(entry / "exe")
+            if f" {directory}" in (entry / "mountinfo").read_text() or program.startswith(f"{directory}/"):
                 found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:
             continue
@@ -137,6 +138,7 @@ def processes_of_job(stage: Scene, slurm_id: str) -> dict[int, str]:
             continue
         try:
             texts = "".join((entry / name).read_text() for name in ("mountinfo", "environ", "cmdline"))
+            texts += f" {os.readlink(entry / 'exe')}"
             mine = any(mark in texts for mark in marks) or all(mark in texts for mark in variables)
             if mine:
                 found[int(entry.name)] = (entry / "comm").read_text().strip()

@@ -22,7 +22,8 @@ launcher_prepare() {
     start_daemon run_dockerd "$SG_ENGINE" "${SG_DOCKERD_MIRRORS[@]}"
   fi
   get_image_early
-  mkdir -- "$SG_JOB_DIR/home" "$SG_JOB_DIR/work"
+  mkdir -- "$SG_JOB_DIR/bin" "$SG_JOB_DIR/home" "$SG_JOB_DIR/work"
+  copy_fuse_programs
   make_overlay
 }
 
@@ -52,6 +53,17 @@ need_fuse() {
   ((SG_SCRATCH_MB == 0)) || need_commands fuse2fs mkfs.ext3
   [[ -r /dev/fuse && -w /dev/fuse ]] ||
     fail "$SG_EXIT_NODE" "node $SG_NODE: user $(id -un) may not open /dev/fuse, which image $SG_IMAGE or scratch needs"
+}
+
+# copy_fuse_programs: what serves the container's file systems runs outside of the container's process namespace, and outlives
+# an Apptainer that is killed. Apptainer takes these programs from PATH, and gives them no environment, and they leave their
+# directory: run from the job directory, they are known by where their program is.
+copy_fuse_programs() {
+  local name path
+  for name in squashfuse_ll squashfuse fuse2fs fuse-overlayfs gocryptfs; do
+    path=$(command -v "$name") || continue
+    cp -- "$path" "$SG_JOB_DIR/bin/$name"
+  done
 }
 
 # make_overlay: a directory, as large as the disk; or, where the file system cannot be an overlay's upper layer (NFS,
@@ -140,6 +152,7 @@ run_in_apptainer() {
   while IFS= read -r name; do
     export "APPTAINERENV_$name=${!name}"
   done < <(compgen -e | grep -E '^(SLURM_.*|CUDA_VISIBLE_DEVICES|NVIDIA_VISIBLE_DEVICES|GPU_DEVICE_ORDINAL)$')
+  export PATH=$SG_JOB_DIR/bin:$PATH
   # The configuration goes in on standard input: arguments and environment can be seen from outside.
   exec "${command[@]}" apptainer "${arguments[@]}" "$SG_IMAGE_PATH" \
     bash -c "$(declare -f enter_container); enter_container \"\$@\"" runner "$root" "$SG_IMAGE_RUNNER" \

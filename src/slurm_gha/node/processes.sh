@@ -43,11 +43,6 @@ end_found() {
       [[ ${BASH_REMATCH[3]}/ == "$directory"/* ]] || continue
       end_process "${BASH_REMATCH[1]}"
     done < <(QUOTING_STYLE=literal stat -c %N /proc/[0-9]*/cwd /proc/[0-9]*/exe 2>/dev/null || true)
-    # What serves a container's file systems (FUSE) is known only by being in a mount namespace that has the directory.
-    while IFS= read -r file; do
-      pid=${file#/proc/}
-      end_process "${pid%/mountinfo}"
-    done < <(grep -lsF -e "$directory/" /proc/[0-9]*/mountinfo 2>/dev/null || true)
   fi
 }
 
