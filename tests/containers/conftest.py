@@ -46,7 +46,7 @@ def images(slurm: PrivateSlurm) -> Iterator[Images]:
 
 
 @pytest.fixture(scope="class")
-def stage(request: pytest.FixtureRequest, slurm: PrivateSlurm, network: Network, catalogue: Path) -> Iterator[Scene]:
+def stage(request: pytest.FixtureRequest, slurm: PrivateSlurm, network: Network, images: Images) -> Iterator[Scene]:
     """The service with pools ``small`` and ``brief`` (one minute) of the class's launcher."""
     launcher, keys = request.cls.launcher, request.cls.keys
     pools = [container_pool(launcher, **keys), container_pool(launcher, "brief", slurm={"time": "1m"}, **keys)]
