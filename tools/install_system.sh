@@ -29,6 +29,8 @@ newuidmap uidmap
 fuse-overlayfs fuse-overlayfs
 runc runc
 podman podman
+/usr/lib/podman/netavark netavark
+/usr/lib/podman/aardvark-dns aardvark-dns
 skopeo skopeo
 docker-registry docker-registry
 ctr-remote stargz-snapshotter

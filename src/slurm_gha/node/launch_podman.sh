@@ -2,14 +2,16 @@
 # Launcher "podman": as launcher "docker", by Podman's service and its own client; the runner's image has a Docker client.
 
 launcher_prepare() {
+  local home=$HOME
   need_user_namespaces
   need_commands podman conmon curl id sed tail
   find_image
   make_engine_dir
   find_podman_store
   write_podman_configuration
+  [[ -d $home ]] || home=$SG_ENGINE/home # a service account may have none
   # The client sets some of a container's properties by its own configuration.
-  SG_CLIENT=(env "CONTAINERS_CONF=$SG_ENGINE/etc/containers.conf" "XDG_RUNTIME_DIR=$SG_ENGINE"
+  SG_CLIENT=(env "CONTAINERS_CONF=$SG_ENGINE/etc/containers.conf" "XDG_RUNTIME_DIR=$SG_ENGINE" "HOME=$home"
     podman --remote --url "unix://$SG_ENGINE/docker.sock")
   start_daemon run_podman "$SG_ENGINE"
   get_image_early

@@ -81,11 +81,14 @@ podman_engine_file() {
 podman_storage_file() {
   toml '[storage]' 'driver = %s' overlay 'graphroot = %s' "$SG_ENGINE/data" 'runroot = %s' "$SG_ENGINE/r"
   [[ -z $SG_PODMAN_STORE ]] || toml '[storage.options]' 'additionalimagestores = [%s]' "$SG_PODMAN_STORE"
+  # Without it, the kernel keeps nothing of what overlay notes of removed directories.
+  toml '[storage.options.overlay]' 'mountopt = %s' userxattr
 }
 
 # podman_registries_file: mirrors that answer. Podman goes to the registry itself for what a mirror does not give.
 podman_registries_file() {
   local pair registry host
+  SG_REGISTRY='' SG_REPOSITORY=''
   toml '' 'unqualified-search-registries = [%s]' docker.io 'short-name-mode = %s' permissive
   for pair in "${SG_MIRRORS[@]}"; do
     registry=${pair%%=*}
@@ -116,13 +119,15 @@ toml() {
 
 # run_podman DIRECTORY: become Podman's service with its socket at DIRECTORY/docker.sock.
 run_podman() {
-  rootless "$1" bash -ec "$(declare -f enter_podman health_checks); enter_podman \"\$@\"" podman "$1"
+  local dir=$1
+  printf 'set -euo pipefail\n%s\nenter_podman "$@"\n' "$(declare -f enter_podman health_checks)" >"$dir/podman.sh"
+  rootless_confined "$dir" bash -p "$dir/podman.sh" "$dir"
 }
 
 # enter_podman DIRECTORY: inside the namespaces, where /etc and /run are private and hold links to the node's own.
 enter_podman() {
   local dir=$1 entry site=/etc/.slurm-gha-containers
-  rm -rf /run/netns /run/containers /run/libpod /run/lock /run/runc /run/crun /run/xtables.lock "$site"
+  rm -rf /run/runc /run/crun
   [[ ! -e /etc/containers ]] || mv /etc/containers "$site"
   mkdir -p /etc/containers/registries.conf.d
   cp "$dir/etc/containers.conf" "$dir/etc/storage.conf" "$dir/etc/policy.json" /etc/containers/
@@ -135,13 +140,11 @@ enter_podman() {
   done
   cp "$dir/etc/registries" /etc/containers/registries.conf.d/zz-slurm-gha.conf
   # Podman remembers short names of images there.
-  mkdir -p "$dir/cache"
+  mkdir "$dir/cache"
   mount --bind "$dir/cache" /var/cache
-  # runc and others would keep things there.
+  # What Podman starts would keep things there by itself.
   unset -v XDG_RUNTIME_DIR
-  export HOME=$dir/home
   health_checks </dev/null >/dev/null 2>&1 &
-  # The way in for a reader of the socket: its directory is private, and root inside is this user outside.
   exec podman system service --time=0 "unix://$dir/docker.sock"
 }
 

@@ -121,6 +121,23 @@ no_subordinate_ids() {
   fail "$SG_EXIT_NODE" "node $SG_NODE: user $1 has no range of ids in /etc/subuid and /etc/subgid, which rootless engines need"
 }
 
+# subordinate_base: the first of the user's subordinate user ids.
+subordinate_base() {
+  local name start user
+  user=$(id -un)
+  if command -v getsubids >/dev/null; then
+    # "0: user 100000 65536"
+    read -r _ _ start _ < <(getsubids "$user" 2>/dev/null) || true
+    printf '%s' "${start:-}"
+    return
+  fi
+  while IFS=: read -r name start _; do
+    [[ $name == "$user" || $name == "$EUID" ]] || continue
+    printf '%s' "$start"
+    return
+  done </etc/subuid
+}
+
 # make_engine_dir: a directory for the engine in the job directory.
 make_engine_dir() {
   SG_ENGINE=$SG_JOB_DIR/e

@@ -46,23 +46,6 @@ dockerd_version() {
   [[ $said =~ version\ ([^,[:space:]]+) ]] && printf '%s' "${BASH_REMATCH[1]}"
 }
 
-# subordinate_base: the first of the user's subordinate user ids.
-subordinate_base() {
-  local name start user
-  user=$(id -un)
-  if command -v getsubids >/dev/null; then
-    # "0: user 100000 65536"
-    read -r _ _ start _ < <(getsubids "$user" 2>/dev/null) || true
-    printf '%s' "${start:-}"
-    return
-  fi
-  while IFS=: read -r name start _; do
-    [[ $name == "$user" || $name == "$EUID" ]] || continue
-    printf '%s' "$start"
-    return
-  done </etc/subuid
-}
-
 # link_store MOUNT: the daemon writes into a layer's directory ("committed", "work") but never into its files.
 link_store() {
   local store=$1 data=$SG_ENGINE/data layer name file
