@@ -101,8 +101,8 @@ class World:
                 with killed(edge, self.state_dir):
                     self._work(step, edge)
                     raise Killed  # it got through without that step
-        except CvmfsError as error:
-            assert "\n" not in str(error)
+        except CvmfsError:
+            pass  # one of ours that did not succeed; what it must not have done is checked below
         finally:
             self.stage.control.set()
         self.settle()
