@@ -18,6 +18,9 @@ npm npm
 git git
 curl curl
 setpriv util-linux
+getfattr attr
+ssh openssh-client
+sshd openssh-server
 flock util-linux
 ps procps
 debootstrap debootstrap

@@ -21,6 +21,8 @@ from slurm_gha.images.cvmfs.settings import CvmfsSettings
 from slurm_gha.testing.cvmfs_server.directory import Stage, build
 from slurm_gha.testing.cvmfs_server.repository import Repository
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def stage(tmp_path: Path) -> Stage:
@@ -207,7 +209,7 @@ def test_another_s_broken_transaction_is_not_repaired(
     stage.control.set(kill={"publish": "sync"})
     stage.run("publish", NAME)
     with pytest.raises(StillBusy, match=f"cvmfs_server abort {NAME}"):
-        bench.publish(tree)
+        bench.publish(tree, settings=settings_for(stage, max_wait=10.0))
     assert work.read_text() == "half done"
     assert repository.in_transaction
     assert not repository.writable
@@ -297,7 +299,7 @@ def test_another_s_transaction_after_ours_was_published_is_not_taken_for_ours(
         bench.publish(tree, ONE, None, edge=edge)
     work = theirs(stage)
     with pytest.raises(StillBusy):
-        bench.publish(tree, TWO)
+        bench.publish(tree, TWO, settings=settings_for(stage, max_wait=10.0))
     assert work.read_text() == "half done"
     assert repository.in_transaction
 

@@ -165,8 +165,17 @@ def _of_archive(source: Path) -> Iterator[_Member]:
                 content = _content(archive, member, source)
                 info.size = content[1]
                 yield _Member(info, lambda file=content[0]: file)  # type: ignore[misc]
+        _insist_on_end(archive, source)
         if empty:
             raise BadTree(f"{source} is an empty archive: there is no image to publish")
+
+
+def _insist_on_end(archive: tarfile.TarFile, source: Path) -> None:
+    """An archive that was cut off between two entries reads like a whole one, but for the block of zeros at its end."""
+    assert archive.fileobj is not None
+    archive.fileobj.seek(archive.offset)
+    if archive.fileobj.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
+        raise BadTree(f"{source} is not whole: the end of the archive is missing")
 
 
 def _content(archive: tarfile.TarFile, member: tarfile.TarInfo, source: Path) -> tuple[IO[bytes], int]:
