@@ -1,4 +1,4 @@
-"""The launcher ``stargz``, in real Slurm jobs: a job's own Docker, whose images are read from the registry as needed."""
+"""The launcher ``stargz``: images fetched as they are read, in real Slurm jobs."""
 
 from __future__ import annotations
 
