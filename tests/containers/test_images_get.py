@@ -167,7 +167,7 @@ def configuration(one: Keeper, mirrors: dict[str, str]) -> Path:
     pairs = "".join(f'"{host}" = "{url}"\n' for host, url in mirrors.items())
     path.write_text(
         '[service]\ninstallation = "xx"\nnode_url = "http://localhost:8480"\n'
-        '[slurm]\noutput_dir = "/tmp"\n'
+        '[slurm]\noutput_dir = "/tmp"\nnode_dir = "/var/tmp"\n'
         '[[scope]]\nname = "lab"\nurl = "https://github.com/lab"\ntoken_env = "TOKEN"\n'
         '[[pool]]\nname = "p"\nlabels = ["p"]\nrunner_dir = "/opt/runner"\n'
         '[pool.slurm]\ncpus = 1\ntime = "10m"\n'

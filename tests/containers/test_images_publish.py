@@ -28,6 +28,7 @@ SG_NODE=here SG_LAUNCHER=docker SG_IMAGE={name} SG_IMAGES_DIR={catalogue} SG_STO
 SG_JOB_DIR={job} SG_LOCK= SG_REPORTS= SG_HOST_LOOPBACK= PATH=$PATH:/usr/sbin:/sbin
 find_image
 make_engine_dir
+SG_JOB_DIR=
 echo '{{}}' >"$SG_ENGINE/daemon.json"
 seed_store
 (run_dockerd "$SG_ENGINE" --storage-driver overlay2 --bridge none --iptables=false) >"$SG_ENGINE_LOG" 2>&1 &

@@ -292,6 +292,18 @@ def test_a_name_moves_and_the_old_image_stays(tmp_path: Path, place: Path) -> No
     assert catalogue.archive(old).exists()
 
 
+def test_a_catalogue_of_another_user_is_left_alone(
+    tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.mkdir()
+    owner = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    done = call("import", str(archive(tmp_path)), "--name", "x", "--dir", str(place))
+    assert done.exit_code == 1
+    assert f"belongs to another user (uid {owner})" in done.stderr
+    assert not list(place.iterdir())
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -196,6 +196,7 @@ class Catalogue:
             self.directory(digest).rename(aside / digest)
 
     def _create(self) -> None:
+        self._check_owner()
         try:
             for path in (self.root, self.root / "names", self.objects, self.root / "uses", self.tmp):
                 path.mkdir(exist_ok=True)
@@ -206,6 +207,16 @@ class Catalogue:
                 f"the catalogue {self.root} cannot be written: {error.strerror}; it must be a directory of the "
                 "service's user, on a file system that nodes share"
             ) from None
+
+    def _check_owner(self) -> None:
+        """What root or somebody else would put there, the owner could neither replace nor remove."""
+        with suppress(OSError):
+            owner = self.root.stat().st_uid
+            if owner != os.geteuid():
+                raise ImageError(
+                    f"the catalogue {self.root} belongs to another user (uid {owner}), who alone may change it; "
+                    "run this as that user: runuser -u USER -- slurm-gha image …"
+                )
 
     def _point(self, name: str, digest: str) -> None:
         names = self.root / "names"

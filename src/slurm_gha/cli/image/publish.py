@@ -14,7 +14,7 @@ FORMS = ("store", "podman", "sif", "unpacked", "estargz", "cvmfs")
 
 @click.command()
 @click.argument("name")
-@click.option("--to", "form", type=click.Choice(FORMS), required=True, help="The form; see below.")
+@click.option("--to", "form", type=click.Choice(FORMS), required=True, help="The form, as above.")
 @place_options
 @click.option(
     "--format",
