@@ -25,7 +25,7 @@ check_node() {
   check_runner_dir
   check_launcher
   check_images
-  [[ $SG_LAUNCHER != docker ]] || check_store
+  check_store
   check_mirrors
   check_nvidia
   check_names
