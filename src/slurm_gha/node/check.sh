@@ -57,7 +57,10 @@ check_launcher() {
       ;;
     apptainer)
       check_apptainer
-      [[ -z $SG_DOCKER ]] || { check_rootless && check_dockerd 20.10; }
+      if [[ -n $SG_DOCKER ]]; then
+        check_rootless
+        check_dockerd 20.10
+      fi
       ;;
   esac
 }
