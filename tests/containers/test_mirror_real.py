@@ -106,6 +106,7 @@ class Registries:
         done = subprocess.run(
             self.site.step_down("bash", "-p", "-c", text),
             env={**self.site.environment(random.randrange(10**6, 10**7)), "HOME": str(home)},
+            cwd="/",
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -149,9 +150,13 @@ def test_images_come_through_the_mirror_and_without_it(registries: Registries) -
     assert itself in said
 
 
-def test_a_digest_comes_through_the_mirror(registries: Registries) -> None:
-    image = f"{registries.upstream}/owner/image@{registries.manifest()}"
-    code, got, said = registries.job(image)
+def test_a_digest_is_found_by_its_own_name(registries: Registries) -> None:
+    """Of docker.io through the mirror; of others from the registry itself."""
+    digest = registries.manifest()
+    code, got, said = registries.job(f"{registries.upstream}/owner/image@{digest}")
+    assert (code, got) == (0, f"sha256:{registries.digest}"), said
+    assert not registries.cached()
+    code, got, said = registries.job(f"slurm-gha-test@{digest}", mirrored="docker.io")
     assert (code, got) == (0, f"sha256:{registries.digest}"), said
     assert registries.cached()
 
