@@ -139,6 +139,14 @@ def test_a_mirror_that_hangs_is_given_up() -> None:
     assert "does not answer within 3 s; pulling from ghcr.io itself" in said
 
 
+def test_a_digest_is_not_asked_under_another_name() -> None:
+    with _registry({"/v2/owner/image/manifests/sha256:ab": 200}) as (url, asked):
+        assert _found(url, "ghcr.io", "ghcr.io/owner/image@sha256:ab") == ("", "")
+        assert asked == []
+        assert _arguments(url, "owner/image@sha256:ab")[:2] == ["--registry-mirror", url]
+        assert asked == ["/v2/owner/image/manifests/sha256:ab"]
+
+
 def test_only_the_mirror_of_that_registry_is_asked() -> None:
     with _registry({}) as (url, asked):
         done = _bash("registry_of quay.io/a/b; find_mirror quay.io || printf none", SG_MIRRORS=f"('ghcr.io={url}')")

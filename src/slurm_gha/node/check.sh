@@ -25,7 +25,7 @@ check_node() {
   check_runner_dir
   check_launcher
   check_images
-  [[ $SG_LAUNCHER != docker ]] || check_store
+  check_store
   check_mirrors
   check_nvidia
   check_names
@@ -57,7 +57,10 @@ check_launcher() {
       ;;
     apptainer)
       check_apptainer
-      [[ -z $SG_DOCKER ]] || { check_rootless && check_dockerd 20.10; }
+      if [[ -n $SG_DOCKER ]]; then
+        check_rootless
+        check_dockerd 20.10
+      fi
       ;;
   esac
 }

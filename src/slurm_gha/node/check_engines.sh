@@ -141,9 +141,12 @@ check_dockerd() {
 
 check_podman() {
   program podman 3.4 podman || true
-  if has conmon; then program conmon '' conmon || true; else doubtful conmon 'not found on PATH; podman may know where it is'; fi
-  if ! has runc && ! has crun; then bad runc 'not found, and neither is crun: install one of them'; fi
-  has docker || bad docker 'not found: the runner is started by its command line (package docker.io, docker-cli or docker-ce-cli)'
+  program conmon '' conmon || true
+  if [[ $(stat -f -c %T /sys/fs/cgroup 2>/dev/null) == cgroup2fs ]] && has crun; then
+    program crun '' crun || true
+  else
+    program runc '' runc || true
+  fi
   check_device /dev/fuse doubtful 'fuse-overlayfs needs it, should overlay fail'
 }
 
@@ -151,9 +154,11 @@ check_apptainer() {
   program apptainer 1.1 apptainer || return 0
   check_namespaces
   check_overlay
-  check_device /dev/fuse bad 'image files (SIF) are mounted by it'
+  has fuse-overlayfs || doubtful fuse-overlayfs 'not found: image files (SIF) and scratch need it'
+  has squashfuse_ll || has squashfuse || doubtful squashfuse 'not found: image files (SIF) are mounted by it'
+  check_device /dev/fuse doubtful 'image files (SIF) and scratch are mounted by it'
   [[ -z $SG_FAKEROOT ]] || check_subordinate_ids
-  ((SG_SCRATCH_MB == 0)) || has mkfs.ext3 || has mkfs.ext4 || bad scratch 'mkfs.ext3 is not found: install e2fsprogs'
+  ((SG_SCRATCH_MB == 0)) || { has mkfs.ext3 && has fuse2fs; } || bad scratch 'mkfs.ext3 or fuse2fs is not found: install e2fsprogs, fuse2fs'
 }
 
 check_lazy() {

@@ -57,19 +57,19 @@ at_least() {
 
 # program COMMAND WANTED PACKAGE [ARGUMENT...]: that it is there, in that version or a later one; ARGUMENT makes it tell.
 program() {
-  local command=$1 wanted=$2 package=$3
+  local name=$1 wanted=$2 package=$3
   shift 3
-  if ! has "$command"; then
-    bad "$command" "not found on PATH ($PATH): install $package"
+  if ! has "$name"; then
+    bad "$name" "not found on PATH ($PATH): install $package"
     return 1
   fi
-  if ! first_version "$command" "${@:---version}"; then
-    doubtful "$command" "is there, but does not tell its version: ${SG_SAID:-no output}"
+  if ! first_version "$name" "${@:---version}"; then
+    doubtful "$name" "is there, but does not tell its version: ${SG_SAID:-no output}"
   elif [[ -n $wanted ]] && ! at_least "$SG_VERSION" "$wanted"; then
-    bad "$command" "version $SG_VERSION; $wanted or later is needed"
+    bad "$name" "version $SG_VERSION; $wanted or later is needed"
     return 1
   else
-    good "$command" "version $SG_VERSION"
+    good "$name" "version $SG_VERSION"
   fi
 }
 

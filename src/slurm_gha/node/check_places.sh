@@ -177,10 +177,15 @@ check_images() {
 
 # check_store: whether jobs will use it.
 check_store() {
-  local why=''
-  [[ -n $SG_IMAGE_HOME && -r $SG_IMAGE_HOME/store.env ]] || return 0
-  if store_fits "$SG_STORES_DIR/$SG_IMAGE_DIGEST"; then
-    good store "mounted at $SG_STORES_DIR/$SG_IMAGE_DIGEST, and fits this node's engine and user"
+  local why='' place fits form
+  case $SG_LAUNCHER in
+    docker) form=store.env place=$SG_STORES_DIR/${SG_IMAGE_DIGEST:-} fits=store_fits ;;
+    podman) form=podman.env place=${SG_IMAGE_HOME:-}/podman fits=podman_store_fits ;;
+    *) return 0 ;;
+  esac
+  [[ -n $SG_IMAGE_HOME && -r $SG_IMAGE_HOME/$form ]] || return 0
+  if "$fits" "$place"; then
+    good store "$place is there, and fits this node's engine and user"
   else
     bad store "jobs cannot use it, and get the image in a slower way: $why"
   fi
