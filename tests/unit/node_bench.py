@@ -131,6 +131,13 @@ class Started:
         """To the script alone."""
         self.process.send_signal(number)
 
+    def kill_with_its_guard(self) -> None:
+        """SIGKILL to the script and all its helpers, the guard first, as Slurm does by cgroups; the runner goes on."""
+        mine = [pid for pid, line in self.processes().items() if "script-" in line and pid != self.process.pid]
+        for pid in [*mine, self.process.pid]:
+            os.kill(pid, signal.SIGKILL)
+        self.wait()
+
     def signal_all(self, number: signal.Signals) -> None:
         """To every process of the job, as some ways of Slurm's tracking do."""
         for pid in self.processes():

@@ -108,8 +108,7 @@ def test_what_a_killed_script_left_is_swept_by_the_next(bench: Bench) -> None:
     bench.install_runner(LASTING)
     killed = bench.start()
     killed.until(lambda: "listening" in bench.desk.events)
-    killed.signal(signal.SIGKILL)
-    killed.wait()
+    killed.kill_with_its_guard()
     assert killed.job_dir.exists()
     assert len(killed.processes()) >= 2
     bench.install_runner(QUICK)
@@ -117,6 +116,16 @@ def test_what_a_killed_script_left_is_swept_by_the_next(bench: Bench) -> None:
     assert job.code == 0
     assert f"removing {killed.job_dir}" in job.output
     job.until(bench.nothing_left)
+
+
+def test_the_guard_of_a_killed_script_cleans_up_at_once(bench: Bench) -> None:
+    bench.install_runner(LASTING)
+    killed = bench.start()
+    killed.until(lambda: "listening" in bench.desk.events)
+    killed.signal(signal.SIGKILL)
+    killed.wait()
+    killed.until(bench.nothing_left)
+    assert f"the script of Slurm job {killed.job_id} was killed; cleaning up after it" in killed.output
 
 
 def test_a_live_runner_is_not_swept(bench: Bench) -> None:

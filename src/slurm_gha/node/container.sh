@@ -1,5 +1,6 @@
 # shellcheck shell=bash disable=SC2034 # the files make one script, and share their variables
-# The runner as a container of the job's own engine, which its steps use too, through the socket at its usual place.
+# The runner as a container of the job's own engine, which its steps use too, through the socket at its usual place: what the
+# launchers docker, podman and stargz share. They differ in the engine, and so in launcher_prepare.
 #
 # Steps make sibling containers and mount directories into them by path, and it is the engine that looks the path up: so
 # the runner's directory has the same path outside, where the engine looks, as inside, where the step writes.
@@ -7,6 +8,21 @@
 SG_CLIENT=()    # the command that talks to the engine
 SG_IMAGE_READY= # what the engine calls the image
 SG_GETTER=
+
+launcher_start() {
+  await_image
+  make_runner_root
+  start_runner run_in_container
+}
+
+launcher_stop() {
+  [[ -z $SG_GETTER ]] || end_helper "$SG_GETTER"
+  stop_engine
+}
+
+launcher_clean() {
+  unmark_image
+}
 
 # get_image_early: in the background, while the claim goes on.
 get_image_early() {
@@ -34,17 +50,12 @@ await_image() {
 get_image() {
   if [[ -z $SG_IMAGE_HOME ]]; then
     pull_image "$SG_IMAGE" || fail "$SG_EXIT_IMAGE" "image $SG_IMAGE cannot be pulled on node $SG_NODE (see above)"
-    SG_IMAGE_READY=$SG_IMAGE
     return 0
   fi
   SG_IMAGE_READY=sha256:$SG_IMAGE_DIGEST
   if has_image "$SG_IMAGE_READY"; then return 0; fi
-  if image_value image.env PULL && pull_image "$SG_VALUE"; then
-    if has_image "$SG_IMAGE_READY"; then return 0; fi
-    image_value image.env PULL
-    SG_IMAGE_READY=$SG_VALUE
-    return 0
-  fi
+  if image_value image.env PULL && pull_image "$SG_VALUE"; then return 0; fi
+  SG_IMAGE_READY=sha256:$SG_IMAGE_DIGEST
   if [[ -r $SG_IMAGE_HOME/archive.tar ]] && "${SG_CLIENT[@]}" load --quiet --input "$SG_IMAGE_HOME/archive.tar" >/dev/null; then
     if has_image "$SG_IMAGE_READY"; then return 0; fi
   fi
@@ -55,7 +66,9 @@ has_image() {
   "${SG_CLIENT[@]}" image inspect "$1" >/dev/null 2>&1
 }
 
-# pull_image REFERENCE: through a mirror of its registry where there is one, otherwise directly.
+# pull_image REFERENCE: through a mirror of its registry where there is one, otherwise directly; what the engine then calls it
+# into SG_IMAGE_READY. What comes from a mirror under its host's name gets its own as well, but by its digest only an image is
+# known that came from that host: so it is called by the engine's own identity.
 pull_image() {
   local host
   registry_of "$1"
@@ -63,11 +76,13 @@ pull_image() {
     host=${SG_MIRROR_URL#*://}
     host=${host%%/*}
     if "${SG_CLIENT[@]}" pull --quiet "$host/$SG_REPOSITORY" >/dev/null &&
-      "${SG_CLIENT[@]}" tag "$host/$SG_REPOSITORY" "${1%@*}"; then
+      SG_IMAGE_READY=$("${SG_CLIENT[@]}" image inspect --format '{{.Id}}' "$host/$SG_REPOSITORY"); then
+      [[ $1 == *@* ]] || "${SG_CLIENT[@]}" tag "$SG_IMAGE_READY" "$1"
       return 0
     fi
     say "the mirror $SG_MIRROR_URL does not give $1; pulling from $SG_REGISTRY itself"
   fi
+  SG_IMAGE_READY=$1
   "${SG_CLIENT[@]}" pull --quiet "$1" >/dev/null
 }
 

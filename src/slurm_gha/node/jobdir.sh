@@ -5,6 +5,7 @@ SG_JOB_DIR=
 SG_LOCK=
 # Seconds after which a directory without a lock file counts as left behind: its script was killed at its start.
 readonly SG_UNLOCKED_AGE=60
+readonly SG_GUARD_PATIENCE=30 # seconds
 
 make_job_dir() {
   local dir status=0
@@ -16,6 +17,7 @@ make_job_dir() {
   dir=$SG_NODE_DIR/sg-$SG_SLURM_ID
   # A Slurm job has only one script at a time: what carries its number, and is not locked, is of an earlier start.
   sweep_one "$dir" now
+  await_guard "$dir"
   protected mkdir -- "$dir" 2>/dev/null ||
     fail "$SG_EXIT_JOB_DIR" "cannot make $dir on node $SG_NODE: it exists, or the disk is full"
   SG_JOB_DIR=$dir
@@ -29,6 +31,15 @@ make_job_dir() {
   fi
   [[ $status -eq 0 ]] || fail "$SG_EXIT_JOB_DIR" "flock failed on $dir/lock with exit code $status"
   mkdir -- "$dir/tmp" "$dir/run"
+}
+
+# await_guard DIRECTORY: the guard of an earlier start may just be removing it.
+await_guard() {
+  local until=$((SECONDS + SG_GUARD_PATIENCE))
+  while [[ -d $1 && -O $1 ]] && ((SECONDS < until)); do
+    sleep 0.2 || true
+    sweep_one "$1" now
+  done
 }
 
 # sweep: remove what scripts of this user have left behind that could not clean up after themselves.

@@ -13,18 +13,3 @@ launcher_prepare() {
   start_daemon run_dockerd "$SG_ENGINE" "${SG_DOCKERD_MIRRORS[@]}"
   get_image_early
 }
-
-launcher_start() {
-  await_image
-  make_runner_root
-  start_runner run_in_container
-}
-
-launcher_stop() {
-  [[ -z $SG_GETTER ]] || end_helper "$SG_GETTER"
-  stop_engine
-}
-
-launcher_clean() {
-  unmark_image
-}

@@ -24,21 +24,6 @@ launcher_prepare() {
   get_image_early
 }
 
-launcher_start() {
-  await_image
-  make_runner_root
-  start_runner run_in_container
-}
-
-launcher_stop() {
-  [[ -z $SG_GETTER ]] || end_helper "$SG_GETTER"
-  stop_engine
-}
-
-launcher_clean() {
-  unmark_image
-}
-
 # need_containerd_images: Docker knows containerd's snapshotters from version 24 on.
 need_containerd_images() {
   local said

@@ -37,7 +37,9 @@ conclude() {
   case $status in
     0) exit 0 ;;
     "$SG_EXIT_VERSION")
-      fail "$SG_EXIT_VERSION" "GitHub no longer accepts this version of the runner: renew ${SG_RUNNER_DIR:-that of image ${SG_IMAGE:-}}"
+      local renew="runner_dir $SG_RUNNER_DIR"
+      [[ -n $SG_RUNNER_DIR ]] || renew="image $SG_IMAGE"
+      fail "$SG_EXIT_VERSION" "GitHub no longer accepts this version of the runner: renew $renew"
       ;;
     *) fail "$SG_EXIT_RUNNER" "the runner failed with exit code $status" ;;
   esac

@@ -14,9 +14,6 @@ find_mirror() {
   for pair in "${SG_MIRRORS[@]}"; do
     [[ $pair == "$1="* ]] || continue
     [[ $1 != "$SG_REGISTRY" ]] || image=$SG_REPOSITORY
-    # What was pulled by its digest is known by the host that it came from, and a tag cannot change that: a rewritten
-    # reference would give an image that nobody finds. The daemon's own mirror of docker.io has no such trouble.
-    [[ $image != *@* || $1 == docker.io ]] || return 1
     if mirror_answers "${pair#*=}" "$image" "$1"; then
       SG_MIRROR_URL=${pair#*=}
       return 0
