@@ -21,7 +21,7 @@ from pathlib import Path
 
 from slurm_gha.images.errors import CommandFailed, MissingTool
 from slurm_gha.images.namespace import as_container_root, own_ids
-from slurm_gha.images.process import bound, environment, failure, find, run, stop
+from slurm_gha.images.process import environment, failure, find, run, started
 from slurm_gha.images.references import Way
 from slurm_gha.images.reporter import Reporter, Silent
 from slurm_gha.images.work import sockets
@@ -183,20 +183,11 @@ def private_daemon(
     log = work / "dockerd.log"
     with _script() as script, log.open("w", encoding="utf-8") as out:
         text = f"set -euo pipefail\n. {shlex.quote(str(script))}\nrun_dockerd {shlex.join(arguments)}\n"
-        process = subprocess.Popen(
-            bound(["bash", "-c", text]),
-            env=environment({"SG_HOST_LOOPBACK": "yes" if host_loopback else ""}),
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=out,
-            text=True,
-        )
-        try:
+        env = environment({"SG_HOST_LOOPBACK": "yes" if host_loopback else ""})
+        argv = ["bash", "-c", text]
+        with started(argv, env=env, cwd=Path("/"), stdout=out, stderr=out, patience=_STOP_PATIENCE) as process:
             _await(process, short / "docker.sock", log, root)
             yield short / "docker.sock", root
-        finally:
-            stop(process, _STOP_PATIENCE)
 
 
 def daemon_version() -> str:

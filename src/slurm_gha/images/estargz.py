@@ -14,7 +14,7 @@ from slurm_gha.images import references
 from slurm_gha.images.catalogue import Catalogue
 from slurm_gha.images.errors import CommandFailed, ImageError
 from slurm_gha.images.namespace import as_container_root, own_ids
-from slurm_gha.images.process import bound, environment, failure, find, run, stop
+from slurm_gha.images.process import environment, failure, find, run, started
 from slurm_gha.images.pulling import engine_place
 from slurm_gha.images.record import Image
 from slurm_gha.images.reporter import Reporter, step
@@ -82,16 +82,13 @@ def _containerd(room: Path) -> Iterator[tuple[str, ...]]:
     unshare = as_container_root(containerd, "--config", str(config))
     dash = unshare.index("--")
     argv = [*unshare[:dash], "--mount", "--pid", "--mount-proc", "--fork", "--kill-child=KILL", *unshare[dash:]]
-    with log.open("w", encoding="utf-8") as out:
-        process = subprocess.Popen(
-            bound(argv), env=environment(), cwd="/", stdin=subprocess.DEVNULL, stdout=out, stderr=out, text=True
-        )
-        try:
-            enter = (client, "--address", str(sock))
-            _await(process, enter, log)
-            yield enter
-        finally:
-            stop(process)
+    with (
+        log.open("w", encoding="utf-8") as out,
+        started(argv, env=environment(), cwd=Path("/"), stdout=out, stderr=out) as process,
+    ):
+        enter = (client, "--address", str(sock))
+        _await(process, enter, log)
+        yield enter
 
 
 def _await(process: subprocess.Popen[str], enter: tuple[str, ...], log: Path) -> None:

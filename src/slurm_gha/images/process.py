@@ -11,8 +11,10 @@ import shutil
 import signal
 import subprocess
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from slurm_gha.images.errors import CommandFailed, MissingTool, disk_full
 from slurm_gha.images.reporter import Reporter, Silent
@@ -23,6 +25,7 @@ _FULL_BELOW = 256 << 10
 _FULL_WORDS = ("no space left on device", "disk quota exceeded")
 # Lines of a failed program that are kept for the sentence about it.
 _KEPT = 40
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Characters of its last words.
 _SHOWN = 400
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -66,28 +69,51 @@ def run(
     """
     told = reporter if reporter is not None else Silent()
     output: list[str] = []
-    with subprocess.Popen(
-        bound(argv),
-        env=environment(env),
-        cwd=cwd,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    ) as process:
+    with started(argv, env=environment(env), cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         assert process.stdout is not None
-        try:
+        with process.stdout:
             for line in process.stdout:
                 output.append(line)
                 if line.strip():
                     told.line(line.rstrip())
-        except BaseException:
-            stop(process)
-            raise
+        process.wait()
     if process.returncode:
         raise failure(argv, process.returncode, output, doing, writes)
     return "".join(output)
+
+
+@contextmanager
+def started(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    stdout: int | IO[str],
+    stderr: int | IO[str],
+    cwd: Path | None = None,
+    patience: float = 5.0,
+) -> Iterator[subprocess.Popen[str]]:
+    """A child for the time of the block. A signal that comes while it starts waits until it is known: nobody else
+    would end it before its directories are removed."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    process = None
+    try:
+        process = subprocess.Popen(
+            bound(argv),
+            env=env,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            text=True,
+            errors="replace",
+            preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, mask),
+        )
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        yield process
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if process is not None:
+            stop(process, patience)
 
 
 def stop(process: subprocess.Popen[str], patience: float = 5.0) -> None:
