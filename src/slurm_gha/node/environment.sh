@@ -21,6 +21,8 @@ prepare_environment() {
     fail "$SG_EXIT_USAGE" "SLURM_JOB_ID is not set: this script is for sbatch"
   fi
   SG_SLURM_ID=$SLURM_JOB_ID
+  # Tells what this start has started from what another start of the same Slurm job has.
+  export SLURM_GHA_START=$$.$RANDOM$RANDOM
   SG_CLUSTER=${SLURM_CLUSTER_NAME:-}
   SG_NODE=${SLURMD_NODENAME:-$HOSTNAME}
   local needed command

@@ -82,7 +82,7 @@ end_as_root() (
   SG_STEP_DAEMON='longer than any name of a process' SG_ONE_BY_ONE=yes
   local directory=$SG_NODE_DIR/sg-$SG_SLURM_ID
   is_job_dir "$directory" || directory=
-  end_repeatedly '' "$SG_SLURM_ID"
+  end_repeatedly '' "SLURM_JOB_ID=$SG_SLURM_ID"
   if [[ -n $directory ]] && ! has_twin; then
     end_repeatedly "$directory" ''
     end_mounted_in "$directory"
@@ -160,7 +160,7 @@ clean_as_user() {
 clean_up() {
   local directory=$SG_NODE_DIR/sg-$SG_SLURM_ID
   # The guard of a killed script is among them; its work is done here.
-  end_repeatedly '' "$SG_SLURM_ID"
+  end_repeatedly '' "SLURM_JOB_ID=$SG_SLURM_ID"
   if is_job_dir "$directory" && ! has_twin; then
     say "removing $directory, left behind by Slurm job $SG_SLURM_ID"
     end_processes_in "$directory"

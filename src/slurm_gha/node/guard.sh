@@ -24,15 +24,21 @@ guard() {
   { exec {lock}<"$SG_JOB_DIR/lock"; } 2>/dev/null || exit 0
   flock "$lock" || exit 0
   [[ $SG_JOB_DIR/lock -ef /proc/self/fd/$lock ]] || exit 0
+  : >"$SG_JOB_DIR/ending" || true
   say "the script of Slurm job $SG_SLURM_ID was killed; cleaning up after it"
   launcher_stop
-  end_leftovers
+  # Not by the number of the Slurm job: a new start of it may have begun.
+  end_repeatedly "$SG_JOB_DIR" "SLURM_GHA_START=$SLURM_GHA_START"
   launcher_clean
   remove_tree "$SG_JOB_DIR"
   exit 0
 }
 
 end_guard() {
+  local tries=0
   [[ -n $SG_GUARD ]] || return 0
-  kill -KILL -- "-$SG_GUARD" 2>/dev/null || true
+  # It is no child of ours, so its end cannot be waited for.
+  while kill -KILL -- "-$SG_GUARD" 2>/dev/null && ((tries++ < 50)); do
+    sleep 0.02 || true
+  done
 }

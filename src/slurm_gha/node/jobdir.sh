@@ -33,10 +33,11 @@ make_job_dir() {
   mkdir -- "$dir/tmp" "$dir/run"
 }
 
-# await_guard DIRECTORY: the guard of an earlier start may just be removing it.
+# await_guard DIRECTORY: the guard of an earlier start may just be removing it, and says so in it.
 await_guard() {
-  local until=$((SECONDS + SG_GUARD_PATIENCE))
-  while [[ -d $1 && -O $1 ]] && ((SECONDS < until)); do
+  local began=$SECONDS
+  while [[ -d $1 && -O $1 ]]; do
+    ((SECONDS - began < 2)) || { [[ -e $1/ending ]] && ((SECONDS - began < SG_GUARD_PATIENCE)); } || return 0
     sleep 0.2 || true
     sweep_one "$1" now
   done

@@ -3,7 +3,7 @@
 
 # end_leftovers: kill all that this Slurm job has started, but for ourselves, our helpers and our ancestors.
 end_leftovers() {
-  end_repeatedly "$SG_JOB_DIR" "$SG_SLURM_ID"
+  end_repeatedly "$SG_JOB_DIR" "SLURM_JOB_ID=$SG_SLURM_ID"
 }
 
 # end_processes_in DIRECTORY
@@ -11,7 +11,7 @@ end_processes_in() {
   end_repeatedly "$1" ''
 }
 
-# end_repeatedly DIRECTORY JOB_ID: a process may start another just before it dies, so look until none is found, and
+# end_repeatedly DIRECTORY VARIABLE: a process may start another just before it dies, so look until none is found, and
 # kill at once what is found.
 end_repeatedly() {
   local until
@@ -25,17 +25,17 @@ end_repeatedly() {
   say "processes are left that cannot be killed: ${SG_FOUND[*]}"
 }
 
-# end_found DIRECTORY JOB_ID: kill them; process ids into SG_FOUND.
+# end_found DIRECTORY VARIABLE: kill what is in the directory, or has NAME=VALUE in its environment; process ids into SG_FOUND.
 end_found() {
-  local directory=$1 job_id=$2 file line pid
+  local directory=$1 variable=$2 file line pid
   SG_FOUND=()
-  if [[ -n $job_id ]]; then
+  if [[ -n $variable ]]; then
     while IFS= read -r file; do
       pid=${file#/proc/}
       pid=${pid%/environ}
       same_cluster "$pid" || continue
       end_process "$pid"
-    done < <(grep -lzsxF -e "SLURM_JOB_ID=$job_id" /proc/[0-9]*/environ 2>/dev/null || true)
+    done < <(grep -lzsxF -e "$variable" /proc/[0-9]*/environ 2>/dev/null || true)
   fi
   if [[ -n $directory ]]; then
     while IFS= read -r line; do
