@@ -114,6 +114,36 @@ def test_on_a_low_screen_jobs_that_are_over_go_first() -> None:
     assert len(text.splitlines()) <= 24
 
 
+@pytest.mark.parametrize("variables", [{}, {"DOCKER": "yes"}])
+def test_docker_jobs_are_skipped_where_no_runner_has_docker(variables: dict[str, str]) -> None:
+    made = GitHub(SystemClock())
+    made.add_repository(project.FULL_NAME, project.files(), variables=variables)
+    [run] = made.push(project.FULL_NAME)
+    complete(made, run, "plan")
+    wanted = "queued" if variables else "skipped"
+    shown = rows(made, None)
+    assert {shown[name].state for name in project.DOCKER_JOBS} == {wanted}
+    assert {project.expected(docker=bool(variables))[name] for name in project.DOCKER_JOBS} == {
+        "success" if variables else "skipped"
+    }
+
+
+def test_of_a_checked_node_only_what_is_wrong_is_told() -> None:
+    answers = "the demo, on node n:\n✓ bash: 5\n! slurm: cannot be told\n✗ tun: is missing\n✗ runc: not found\n"
+    assert docker_jobs.faults(answers) == ["tun: is missing", "runc: not found"]
+
+
+def test_an_errand_is_done_told_of_or_interrupted() -> None:
+    with Interruption() as interruption:
+        assert errands.run(["sh"], interruption, words="echo one >&2; echo two; exit 3") == (3, "one\ntwo\n")
+        with pytest.raises(ErrandError, match="^one; two$"):
+            errands.succeed(["sh", "-c", "echo one; echo two >&2; exit 1"], interruption)
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            errands.run(["sleep", "600"], interruption)
+    assert not [line for line in processes_of(["sleep"]).values() if line == "sleep 600"]
+
+
 def summed(*found: Row) -> summary.Summary:
     return summary.Summary(Picture(1.0, found, {}, {}, 0, 0), {"a": "success", "b": "cancelled"}, {}, {}, {}, "", "")
 
