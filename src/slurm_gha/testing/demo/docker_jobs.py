@@ -129,7 +129,7 @@ class _Image:
         self._say(f"Making the runner image of the Docker jobs, in {self._home} …")
         if not base_image.place().exists():
             self._say(
-                f"Its Debian is made by debootstrap, which takes a minute or two, and kept in {base_image.CACHE} …"
+                f"Its Debian is made by debootstrap, which takes one to three minutes, and kept in {base_image.CACHE} …"
             )
         since = time.monotonic()
         archive = self._home / "image.tar"
