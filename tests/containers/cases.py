@@ -6,10 +6,11 @@ import os
 import signal
 from typing import Any, ClassVar
 
-from tests.containers.site import Images, inhabitants, processes_of_job
+from tests.containers.site import Images, processes_of_job
 from tests.e2e.scene import Scene, job, workflow
 
 from slurm_gha.testing.github.values import Run
+from slurm_gha.testing.processes import inhabitants
 
 # A step that goes on, with a container beside it that ignores TERM.
 BUSY = "docker run -d {image} sh -c 'trap \"\" TERM; sleep 300'; sleep 300"

@@ -20,6 +20,7 @@ from slurm_gha.slurm.tools import stores_script
 from slurm_gha.testing.github.runners import Behaviour
 from slurm_gha.testing.network import Network
 from slurm_gha.testing.private_slurm import PrivateSlurm
+from slurm_gha.testing.processes import inhabitants
 from slurm_gha.testing.stage import StagePool
 
 # GitHub's own patience with a runner that is gone without a word is minutes; these tests have seconds.
@@ -111,21 +112,6 @@ def container_scene(
         yield stage
         stage.ends_clean(60)
         assert inhabitants(str(stage.node_dir)) == {}, "no process lives on in a namespace of a job"
-
-
-def inhabitants(directory: str) -> dict[int, str]:
-    """Processes with something mounted from or in ``directory``, or their program there: those of containers."""
-    found = {}
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            program = os.readlink(entry / "exe")
-            if f" {directory}" in (entry / "mountinfo").read_text() or program.startswith(f"{directory}/"):
-                found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-    return found
 
 
 def processes_of_job(stage: Scene, slurm_id: str) -> dict[int, str]:

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,11 +18,12 @@ import httpx2
 import pytest
 
 from slurm_gha.testing.demo.project import EXPECTED
-from slurm_gha.testing.processes import processes_of
+from slurm_gha.testing.processes import inhabitants, mounts, processes_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 COMMAND = (sys.executable, "-m", "slurm_gha", "demo")
-PATIENCE = 150.0
+PATIENCE = 300.0
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root prepares a machine for containers")
 
 
 class Demo:
@@ -49,22 +50,35 @@ class Demo:
         """The directories it has told of."""
         return sorted({Path(found) for found in re.findall(r"/tmp/slurm-gha-\w+", self.text)})
 
-    def nothing_is_left(self) -> None:
-        directories = self.directories()
+    def traces(self) -> list[str]:
+        """What there is of it: directories, mounts, processes, those in containers included."""
+        directories = [str(path) for path in self.directories()]
         assert directories
-        assert not [path for path in directories if path.exists()]
-        assert not processes_of([str(path) for path in directories])
+        found = [path for path in directories if Path(path).exists()]
+        found += [point for path in directories for point in mounts(path)]
+        found += [line for path in directories for line in inhabitants(path).values()]
+        return found + list(processes_of(directories).values())
+
+    def nothing_is_left(self) -> None:
+        assert self.traces() == []
+        assert "✓ nothing of the demo is mounted" in self.text
         assert "✓ every process of the demo has ended" in self.text
         assert "✓ every directory of the demo is removed" in self.text
 
 
 @contextmanager
-def demo(tmp_path: Path, *arguments: str) -> Iterator[Demo]:
+def demo(tmp_path: Path, *arguments: str, through: Sequence[str] = ()) -> Iterator[Demo]:
+    """``through``: a command that ends by running the one that it is given."""
     output = tmp_path / "output"
     with (
         output.open("w") as file,
         subprocess.Popen(
-            [*COMMAND, *arguments], stdout=file, stderr=subprocess.STDOUT, text=True, start_new_session=True
+            [*through, *COMMAND, *arguments],
+            cwd="/",
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
         ) as process,
     ):
         try:
@@ -76,10 +90,8 @@ def demo(tmp_path: Path, *arguments: str) -> Iterator[Demo]:
 
 
 def test_every_job_ends_as_it_should_and_nothing_is_left(tmp_path: Path) -> None:
-    began = time.monotonic()
     with demo(tmp_path) as shown:
         status = shown.end()
-    took = time.monotonic() - began
     text = shown.text
     assert status == 0, text
     assert "\x1b" not in text
@@ -97,7 +109,10 @@ def test_every_job_ends_as_it_should_and_nothing_is_left(tmp_path: Path) -> None
     for state in ("queued", "pending", "running"):
         assert re.search(rf" s  \S+.* {state}\b", text), state
     shown.nothing_is_left()
-    assert took < 90, f"{took:.0f} s: too long to watch"
+    assert "Published and mounted in" in text
+    # Without the making of the runner image, which comes before.
+    took = int(re.search(r"^This took (\d+) s", text, re.MULTILINE)[1])  # type: ignore[index]
+    assert took < 90, f"{took} s: too long to watch"
 
 
 def test_interrupted_in_the_middle_it_takes_everything_down(tmp_path: Path) -> None:
@@ -108,6 +123,62 @@ def test_interrupted_in_the_middle_it_takes_everything_down(tmp_path: Path) -> N
     assert status == 128 + signal.SIGINT, shown.text
     assert "Interrupted. Taking everything down" in shown.text
     assert "Traceback" not in shown.text
+    shown.nothing_is_left()
+
+
+@needs_root
+def test_interrupted_while_the_image_is_made_it_leaves_nothing(tmp_path: Path) -> None:
+    with demo(tmp_path) as shown:
+        shown.until("Publishing it as a store")
+        os.killpg(shown.process.pid, signal.SIGINT)
+        status = shown.end()
+    assert status == 128 + signal.SIGINT, shown.text
+    assert "Interrupted. Taking everything down" in shown.text
+    assert "Traceback" not in shown.text
+    shown.nothing_is_left()
+
+
+@needs_root
+def test_killed_it_leaves_neither_a_store_nor_a_container(tmp_path: Path) -> None:
+    with demo(tmp_path) as shown:
+        shown.until("success")
+        assert mounts(str(shown.directories()[0])) or mounts(str(shown.directories()[1]))
+        shown.process.kill()
+        shown.end()
+    deadline = time.monotonic() + 60
+    while left := shown.traces():
+        assert time.monotonic() < deadline, left
+        time.sleep(0.2)
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("through", "lacking"),
+    [
+        (
+            ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--"),
+            "only root can make the network by which containers reach GitHub; run the demo as root",
+        ),
+        (
+            ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /dev/net && exec "$@"', "sh"),
+            "/dev/net/tun is missing: rootless engines need it",
+        ),
+        (
+            ("unshare", "--mount", "sh", "-c", 'mount --bind /bin/false /usr/bin/slirp4netns && exec "$@"', "sh"),
+            "start: the engine cannot be started",
+        ),
+    ],
+)
+def test_where_docker_jobs_cannot_be_it_says_why_and_goes_on(
+    tmp_path: Path, through: tuple[str, ...], lacking: str
+) -> None:
+    with demo(tmp_path, through=through) as shown:
+        shown.until("Pushing")
+        os.killpg(shown.process.pid, signal.SIGINT)
+        status = shown.end()
+    [said] = re.findall(r"^The Docker jobs are skipped: (.+)$", shown.text, re.MULTILINE)
+    assert lacking in said
+    assert status == 128 + signal.SIGINT, shown.text
     shown.nothing_is_left()
 
 

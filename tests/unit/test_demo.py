@@ -12,11 +12,14 @@ from starlette.testclient import TestClient
 
 from slurm_gha.domain.clock import SystemClock
 from slurm_gha.observe.status import RunnerStatus, SlurmStatus, Status, WaitingJob
-from slurm_gha.testing.demo import page, picture, project, show, summary
+from slurm_gha.testing.demo import docker_jobs, errands, page, picture, project, show, summary
+from slurm_gha.testing.demo.errands import ErrandError
 from slurm_gha.testing.demo.interruption import Interrupted, Interruption
 from slurm_gha.testing.demo.leavings import Check
 from slurm_gha.testing.demo.picture import Picture, Row
 from slurm_gha.testing.github.state import GitHub
+from slurm_gha.testing.github.values import Assignment
+from slurm_gha.testing.processes import processes_of
 
 HOSTILE = "<script>alert(1)</script>\x1b[31m"
 
@@ -112,6 +115,41 @@ def test_on_a_low_screen_jobs_that_are_over_go_first() -> None:
     assert "still-here" in text
     assert "more that are over" in text
     assert len(text.splitlines()) <= 24
+
+
+@pytest.mark.parametrize("variables", [{}, {"DOCKER": "yes"}])
+def test_docker_jobs_are_skipped_where_no_runner_has_docker(variables: dict[str, str]) -> None:
+    made = GitHub(SystemClock())
+    made.add_repository(project.FULL_NAME, project.files(), variables=variables)
+    made.push(project.FULL_NAME)
+    plan = next(job for job in made.jobs.values() if job.key == "plan")
+    runner, _ = made.mint_runner("orgs/lab", "r1", plan.labels)
+    offer = made.next_message(made.open_session(runner))
+    assert isinstance(offer, Assignment)
+    taken = made.acquire(runner, offer.id)
+    made.complete(taken.id, "success", {"shards": "[1]"})
+    wanted = "queued" if variables else "skipped"
+    shown = rows(made, None)
+    assert {shown[name].state for name in project.DOCKER_JOBS} == {wanted}
+    assert {project.expected(docker=bool(variables))[name] for name in project.DOCKER_JOBS} == {
+        "success" if variables else "skipped"
+    }
+
+
+def test_of_a_checked_node_only_what_is_wrong_is_told() -> None:
+    answers = "the demo, on node n:\n✓ bash: 5\n! slurm: cannot be told\n✗ tun: is missing\n✗ runc: not found\n"
+    assert docker_jobs.faults(answers) == ["tun: is missing", "runc: not found"]
+
+
+def test_an_errand_is_done_told_of_or_interrupted() -> None:
+    with Interruption() as interruption:
+        assert errands.run(["sh"], interruption, words="echo one >&2; echo two; exit 3") == (3, "one\ntwo\n")
+        with pytest.raises(ErrandError, match=r"^one; two$"):
+            errands.succeed(["sh", "-c", "echo one; echo two >&2; exit 1"], interruption)
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            errands.run(["sleep", "600.25"], interruption)
+    assert not [line for line in processes_of(["sleep"]).values() if line == "sleep 600.25"]
 
 
 def summed(*found: Row) -> summary.Summary:

@@ -57,7 +57,7 @@ class Frozen(EventLoopClock):
 @pytest.fixture
 def second() -> dict[str, Any]:
     github = GitHub(Frozen(0), url="http://sim")
-    github.add_repository("octo/app", {".github/workflows/b.yml": WORKFLOW})
+    github.add_repository("octo/app", {".github/workflows/b.yml": WORKFLOW}, variables={"SITE": "here"})
     github.push("octo/app")
     (first,) = github.jobs.values()
     runner, _ = github.mint_runner("repos/octo/app", "r1", ["x"])
@@ -99,6 +99,7 @@ def test_the_message_has_what_a_runner_needs(second: dict[str, Any]) -> None:
     ]
     assert len({step["id"] for step in second["steps"]}) == 4
     assert plain(second["contextData"]["needs"]) == {"first": {"result": "success", "outputs": {"version": "1.2"}}}
+    assert plain(second["contextData"]["vars"]) == {"SITE": "here"}
     assert plain(second["contextData"]["matrix"]) == {"size": "small", "more": {"deep": "it's"}}
 
 

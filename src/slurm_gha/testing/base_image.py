@@ -29,8 +29,7 @@ def base_image(cache: Path = CACHE) -> Path:
 
     Takes most of a minute the first time, and is then there at once. Raises BaseImageError.
     """
-    key = hashlib.sha256(" ".join((SUITE, *PACKAGES)).encode()).hexdigest()[:12]
-    path = cache / f"debian-{SUITE}-{key}.tar"
+    path = place(cache)
     if path.exists():
         return path
     if os.geteuid() != 0 or shutil.which("debootstrap") is None:
@@ -43,10 +42,25 @@ def base_image(cache: Path = CACHE) -> Path:
     return path
 
 
+def place(cache: Path = CACHE) -> Path:
+    """Where it is kept, once it is made."""
+    key = hashlib.sha256(" ".join((SUITE, *PACKAGES)).encode()).hexdigest()[:12]
+    return cache / f"debian-{SUITE}-{key}.tar"
+
+
 def _make(path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent) as parent:
         root = Path(parent) / "root"
-        _run("debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, str(root))
+        # What it mounts is gone with it, also if it is killed.
+        _run(
+            "unshare",
+            "--mount",
+            "debootstrap",
+            "--variant=minbase",
+            f"--include={','.join(PACKAGES)}",
+            SUITE,
+            str(root),
+        )
         for folder in _UNWANTED:
             shutil.rmtree(root / folder, ignore_errors=True)
             (root / folder).mkdir(parents=True)

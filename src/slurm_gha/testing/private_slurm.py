@@ -15,7 +15,6 @@ import pwd
 import secrets
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +23,7 @@ from types import TracebackType
 from typing import IO
 
 from slurm_gha.testing import private_slurm_files as files
-from slurm_gha.testing.processes import end_processes, processes_of
+from slurm_gha.testing.processes import end_processes, processes_of, release, start_guard
 from slurm_gha.testing.runner.processes import descendants
 
 _DAEMON_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -257,9 +256,7 @@ class PrivateSlurm:
             time.sleep(0.05)
             shutil.rmtree(self._directory, ignore_errors=True)
         if self._guard is not None:
-            assert self._guard.stdin is not None
-            self._guard.stdin.close()
-            self._guard.wait(timeout=30)
+            release(self._guard)
             self._guard = None
         self._directory = self._layout = None
 
@@ -299,13 +296,7 @@ class PrivateSlurm:
     def _start_once(self) -> None:
         self._directory = Path(tempfile.mkdtemp(prefix="slurm-gha-", dir=self._parent)).resolve()
         os.chown(self._directory, self.uid, self.gid)
-        self._guard = subprocess.Popen(
-            [sys.executable, "-m", "slurm_gha.testing.processes", str(self._directory), *self._marks()],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        self._guard = start_guard(self._directory, self._marks())
         self._layout = files.layout(self._directory, self.cluster_name, self.user, self._shape, self.accounting)
         files.write(self._layout, self.uid, self.gid)
         files.write_commands(self._layout, self.uid, self.gid, _COMMANDS)

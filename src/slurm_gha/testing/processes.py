@@ -1,8 +1,8 @@
 """Finding and ending the processes that belong to one private directory, and no other.
 
 Run as a module it is a guard: ``python -m slurm_gha.testing.processes DIRECTORY MARK…`` waits until its standard
-input closes, which it also does when its parent is killed, then ends every process that carries one of the marks
-and removes the directory.
+input closes, which it also does when its parent is killed, then ends every process that carries one of the marks,
+unmounts what is mounted in the directory and removes it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -31,10 +32,28 @@ def processes_of(marks: Iterable[str]) -> dict[int, str]:
         line = _read(entry / "cmdline")
         if not line:
             continue  # a kernel thread, or a zombie
-        texts = (_read(entry / "environ"), line, _directory(entry).encode())
+        texts = (_read(entry / "environ"), line, _link(entry / "cwd").encode())
         if any(mark in text for mark in wanted for text in texts):
             found[int(entry.name)] = line.replace(b"\0", b" ").decode(errors="replace").strip()
     return found
+
+
+def inhabitants(directory: str) -> dict[int, str]:
+    """Processes with something mounted from or in ``directory``, or their program there: those of containers."""
+    mark = f" {directory}".encode()
+    found: dict[int, str] = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        if mark in _read(entry / "mountinfo") or _link(entry / "exe").startswith(f"{directory}/"):
+            found[int(entry.name)] = _read(entry / "cmdline").replace(b"\0", b" ").decode(errors="replace").strip()
+    return found
+
+
+def mounts(directory: str) -> list[str]:
+    """What is mounted in ``directory`` here, where this process is."""
+    points = (line.split()[4] for line in _read(Path("/proc/self/mountinfo")).decode().splitlines())
+    return [point for point in points if point.startswith(f"{directory}/")]
 
 
 def end_processes(found: Mapping[int, str], *, patience: float = 2.0) -> None:
@@ -73,11 +92,29 @@ def _read(path: Path) -> bytes:
         return b""
 
 
-def _directory(entry: Path) -> str:
+def _link(path: Path) -> str:
     try:
-        return os.readlink(entry / "cwd")
+        return os.readlink(path)
     except OSError:
         return ""
+
+
+def start_guard(directory: Path, marks: Iterable[str]) -> subprocess.Popen[bytes]:
+    """The guard described above; :func:`release` ends it."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "slurm_gha.testing.processes", str(directory), *marks],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def release(guard: subprocess.Popen[bytes]) -> None:
+    """Let it do what is left to do, and wait for it."""
+    assert guard.stdin is not None
+    guard.stdin.close()
+    guard.wait(timeout=30)
 
 
 def _guard(directory: Path, marks: tuple[str, ...]) -> None:
@@ -92,6 +129,9 @@ def _guard(directory: Path, marks: tuple[str, ...]) -> None:
         if not found:
             break
         end_processes(found)
+    for point in mounts(str(directory)):
+        # Lazily: another guard may still be ending those who use it.
+        subprocess.run(["umount", "--lazy", point], check=False)
     shutil.rmtree(directory, ignore_errors=True)
 
 

@@ -1,18 +1,20 @@
 """A runner image as a site would build one: Debian, the stand-in runner in /home/runner, and a Docker client.
 
-It is put into a catalogue of images without any engine, for tests and the demo.
+It is put into a catalogue of images without any engine, for tests and the demo. Run as a module,
+``python -m slurm_gha.testing.runner_image FILE``, it writes the archive.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+import sys
 import tarfile
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from slurm_gha.testing.base_image import CACHE, base_image
+from slurm_gha.testing.base_image import CACHE, BaseImageError, base_image
 from slurm_gha.testing.docker_archive import write_archive
 from slurm_gha.testing.runner import directory
 
@@ -61,3 +63,10 @@ def _as_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
     member.uid = member.gid = 0
     member.uname = member.gname = "root"
     return member
+
+
+if __name__ == "__main__":
+    try:
+        runner_archive(Path(sys.argv[1]))
+    except BaseImageError as error:
+        sys.exit(str(error))

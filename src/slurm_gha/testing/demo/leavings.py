@@ -10,7 +10,7 @@ from pathlib import Path
 
 from slurm_gha.testing.github.values import SimRunner
 from slurm_gha.testing.private_slurm import PrivateSlurm
-from slurm_gha.testing.processes import processes_of
+from slurm_gha.testing.processes import inhabitants, mounts, processes_of
 from slurm_gha.testing.runner.processes import descendants
 from slurm_gha.testing.stage import Stage
 
@@ -35,10 +35,20 @@ class Traces:
     marks: tuple[str, ...]
 
     @classmethod
+    def of_place(cls, place: Path) -> Traces:
+        return cls((place,), (str(place),))
+
+    @classmethod
     def of(cls, slurm: PrivateSlurm, stage: Stage | None = None) -> Traces:
         places = (slurm.directory,) if stage is None else (slurm.directory, stage.base, stage.node_dir)
         marks = (*(str(place) for place in places), f"SLURM_CLUSTER_NAME={slurm.cluster_name}")
         return cls(places, marks)
+
+    @classmethod
+    def united(cls, all_of_them: Sequence[Traces]) -> Traces:
+        directories = [place for traces in all_of_them for place in traces.directories]
+        marks = [mark for traces in all_of_them for mark in traces.marks]
+        return cls(tuple(dict.fromkeys(directories)), tuple(dict.fromkeys(marks)))
 
 
 def of_runners(stage: Stage) -> list[Check]:
@@ -49,6 +59,7 @@ def of_runners(stage: Stage) -> list[Check]:
         Check("no Slurm job is left", _pairs(stage.live_slurm_jobs())),
         Check("no registration is left on GitHub", tuple(runner.name for runner in _registered(stage))),
         Check("no process of a runner is left", _pairs(_processes(stage))),
+        Check("no process of a container is left", _pairs(inhabitants(str(stage.node_dir)))),
         Check("no file of a runner is left", tuple(_files((stage.node_dir, stage.handover_dir)))),
         Check("the service counts no runner any more", runners),
     ]
@@ -56,9 +67,11 @@ def of_runners(stage: Stage) -> list[Check]:
 
 def of_everything(traces: Traces) -> list[Check]:
     """After all was taken down."""
+    places = [str(place) for place in traces.directories]
     there = tuple(str(place) for place in traces.directories if place.exists())
     return [
-        Check("every process of the demo has ended", _pairs(processes_of(traces.marks))),
+        Check("every process of the demo has ended", _pairs(processes_of(traces.marks) | _inhabitants(traces))),
+        Check("nothing of the demo is mounted", tuple(point for place in places for point in mounts(place))),
         Check("every directory of the demo is removed", there),
     ]
 
@@ -86,6 +99,12 @@ def _processes(stage: Stage) -> dict[int, str]:
     ours = {service, *descendants(service)} if service else set()
     found = {**stage.slurm.leftovers(), **processes_of([str(stage.node_dir)])}
     return {pid: line for pid, line in found.items() if pid not in ours}
+
+
+def _inhabitants(traces: Traces) -> dict[int, str]:
+    """Processes in containers; not all that there are, where something is still mounted on the machine itself."""
+    places = [str(place) for place in traces.directories if not mounts(str(place))]
+    return {pid: line for place in places for pid, line in inhabitants(place).items()}
 
 
 def _files(places: Sequence[Path]) -> list[str]:

@@ -10,6 +10,7 @@ from slurm_gha.observe.status import RunnerStatus, Status
 from slurm_gha.testing.github.values import JobGroup, Run, SimJob
 from slurm_gha.testing.github.workflows import JobDefinition
 
+SIZES = ("small", "large", "docker")
 OVER = frozenset({"success", "failure", "cancelled", "skipped"})
 
 
@@ -136,4 +137,4 @@ def _step(steps: Sequence[Mapping[str, object]]) -> str:
 
 
 def _size(definition: JobDefinition) -> str:
-    return next((str(label) for label in definition.runs_on if label in ("small", "large")), "")
+    return next((str(label) for label in definition.runs_on if label in SIZES), "")

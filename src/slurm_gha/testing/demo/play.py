@@ -8,6 +8,7 @@ import shlex
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from rich.text import Text
 
 from slurm_gha.domain.secret import Secret
 from slurm_gha.testing.demo import leavings, page, picture, project
+from slurm_gha.testing.demo.docker_jobs import DockerJobs, docker_jobs
 from slurm_gha.testing.demo.interruption import Interrupted, Interruption
 from slurm_gha.testing.demo.leavings import Check, Traces
 from slurm_gha.testing.demo.picture import Picture
@@ -25,7 +27,7 @@ from slurm_gha.testing.demo.summary import Summary, commands, print_checks, prin
 from slurm_gha.testing.github.values import Run, SimJob
 from slurm_gha.testing.private_slurm import PrivateSlurm, PrivateSlurmError
 from slurm_gha.testing.runner.execute import ActMissingError, find_act
-from slurm_gha.testing.stage import Stage, StageError
+from slurm_gha.testing.stage import LARGE, SMALL, Stage, StageError
 
 USER = "slurmgha-demo"
 """Whom Slurm, the service and the jobs run as when root starts the demo. The account has no log-in."""
@@ -64,7 +66,7 @@ def play(console: Console, *, keep: bool) -> int:
             status = 1 if interruption.number is None else interruption.exit_status
             if interruption.number is None:
                 print(f"slurm-gha demo: {error}", file=sys.stderr)
-        if traces and not print_checks(console, "Taken down", leavings.of_everything(traces[-1])):
+        if traces and not print_checks(console, "Taken down", leavings.of_everything(Traces.united(traces))):
             status = status or 1
     return status
 
@@ -73,8 +75,37 @@ def _play(console: Console, interruption: Interruption, traces: list[Traces], *,
     _must_have()
     made = not _is_account(USER)
     slurm = PrivateSlurm(nodes=2, cpus=2, user=USER)
+
+    def told(place: Path) -> None:
+        traces.append(Traces.of_place(place))
+
+    try:
+        with docker_jobs(slurm, interruption, lambda text: _say(console, text), told) as docker:
+            return _on_stage(console, interruption, traces, slurm, docker, keep=keep)
+    finally:
+        if made and _is_account(USER):
+            _say(console, f"\nThe account {USER}, which has no log-in, was made and stays (userdel {USER}).")
+
+
+def _on_stage(
+    console: Console,
+    interruption: Interruption,
+    traces: list[Traces],
+    slurm: PrivateSlurm,
+    docker: DockerJobs,
+    *,
+    keep: bool,
+) -> int:
     control, author = Secret(secrets.token_hex(16)), Secret(f"ghp_{secrets.token_hex(18)}")
-    stage = Stage(slurm=slurm, control_token=control, routes=page.routes, installation="demo")
+    stage = Stage(
+        slurm=slurm,
+        pools=(SMALL, LARGE, *docker.pools),
+        overrides=docker.tables,
+        control_token=control,
+        routes=page.routes,
+        installation="demo",
+        listening=docker.listening,
+    )
     began = time.monotonic()
     try:
         _say(console, "Starting a private Slurm (2 nodes of 2 CPUs) …")
@@ -86,10 +117,11 @@ def _play(console: Console, interruption: Interruption, traces: list[Traces], *,
             interruption.check()
             _say(console, f"Starting slurm-gha as user {slurm.user}, with {stage.config} …")
             stage.github.add_token(author.reveal(), name="author")
-            stage.github.add_repository(project.FULL_NAME, project.files())
+            stage.github.add_repository(project.FULL_NAME, project.files(), variables=docker.variables)
             stage.start_service()
             interruption.check()
-            good = _Performance(console, interruption, stage, control, author).give()
+            expected = project.expected(docker=bool(docker.pools))
+            good = _Performance(console, interruption, stage, control, author, expected).give()
             _say(console, f"\nThis took {time.monotonic() - began:.0f} s.")
             if keep:
                 _keep(console, interruption, stage)
@@ -103,18 +135,22 @@ def _play(console: Console, interruption: Interruption, traces: list[Traces], *,
         if interruption.number is not None and not keep:
             _say(console, "\nInterrupted. Taking everything down …")
         slurm.destroy()
-        if made and _is_account(USER):
-            _say(console, f"\nThe account {USER}, which has no log-in, was made and stays (userdel {USER}).")
 
 
 class _Performance:
     """What happens on stage: a push, a survey that is cancelled while it waits, and the end of it all."""
 
     def __init__(
-        self, console: Console, interruption: Interruption, stage: Stage, control: Secret, author: Secret
+        self,
+        console: Console,
+        interruption: Interruption,
+        stage: Stage,
+        control: Secret,
+        author: Secret,
+        expected: Mapping[str, str],
     ) -> None:
         self._console, self._interruption, self._stage = console, interruption, stage
-        self._control, self._author = control, author
+        self._control, self._author, self._expected = control, author, expected
         self._client = httpx2.Client(base_url=stage.url, timeout=10.0)
         self._since = 0.0
         self._runs: list[Run] = []
@@ -202,7 +238,7 @@ class _Performance:
         counters = list(stage.limits.counters.items())
         summary = Summary(
             picture=last,
-            expected=project.EXPECTED,
+            expected=self._expected,
             slurm=leavings.slurm_jobs(stage),
             routes={route: (count.counted, count.uncounted) for (name, route), count in counters if name != "author"},
             commands=commands(metrics),
@@ -210,7 +246,7 @@ class _Performance:
             log=failed.log if failed is not None else "",
         )
         print_jobs(self._console, summary)
-        jobs = Check(f"all {len(project.EXPECTED)} jobs ended as they should", tuple(summary.unexpected()))
+        jobs = Check(f"all {len(self._expected)} jobs ended as they should", tuple(summary.unexpected()))
         return print_checks(self._console, "Checked", [jobs, *checks])
 
 

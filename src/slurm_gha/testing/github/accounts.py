@@ -38,7 +38,14 @@ class Accounts:
         self._members[slug.lower()] = frozenset(login.lower() for login in organisations)
         self._scopes.clear()
 
-    def add_repository(self, full_name: str, files: Mapping[str, str], *, private: bool = True) -> Repository:
+    def add_repository(
+        self,
+        full_name: str,
+        files: Mapping[str, str],
+        *,
+        private: bool = True,
+        variables: Mapping[str, str] | None = None,
+    ) -> Repository:
         """A repository whose default branch holds ``files``; raises WorkflowError for a bad workflow."""
         login, _, name = full_name.partition("/")
         if full_name.lower() in self.repositories:
@@ -53,6 +60,7 @@ class Accounts:
             created_at=self.clock.now(),
             private=private,
             sha=self.sha(),
+            variables=dict(variables or {}),
         )
         self.repositories[full_name.lower()] = repository
         return repository

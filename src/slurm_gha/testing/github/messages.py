@@ -196,7 +196,7 @@ def _contexts(job: SimJob, addresses: Addresses) -> dict[str, Any]:
         "matrix": job.matrix or None,
         "strategy": strategy,
         "inputs": dict(job.run.inputs) or None,
-        "vars": {},
+        "vars": dict(job.run.repository.variables),
     }
 
 

@@ -25,7 +25,7 @@ def context(run: Run, key: str, matrix: Mapping[str, Any] | None = None) -> dict
         "github": github_context(run),
         "needs": needs(run, key),
         "inputs": run.inputs,
-        "vars": {},
+        "vars": run.repository.variables,
     }
     if matrix is not None:
         found["matrix"] = matrix

@@ -320,4 +320,4 @@ class Runs:
 
 
 def _run_context(run: Run) -> dict[str, Any]:
-    return {"github": progress.github_context(run), "inputs": run.inputs, "vars": {}}
+    return {"github": progress.github_context(run), "inputs": run.inputs, "vars": run.repository.variables}

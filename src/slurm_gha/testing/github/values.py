@@ -30,7 +30,10 @@ class Organisation:
 
 @dataclass(slots=True, eq=False)
 class Repository:
-    """A repository with the files of its default branch. ``version`` grows with every change a listing could show."""
+    """A repository with the files of its default branch. ``version`` grows with every change a listing could show.
+
+    ``variables``: what its workflows find in the context ``vars``.
+    """
 
     id: int
     owner: Organisation
@@ -42,6 +45,7 @@ class Repository:
     disabled: bool = False
     default_branch: str = "main"
     sha: str = "0" * 40
+    variables: dict[str, str] = field(default_factory=dict)
     version: int = 0
     runs: list[int] = field(default_factory=list)
     open_runs: dict[int, Run] = field(default_factory=dict)
