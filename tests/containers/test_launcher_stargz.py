@@ -101,7 +101,7 @@ def stage(
         "images.mirrors": {f'"{published}"': f"http://{published}"},
     }
     request.cls.image = f"{published}/runner:1"
-    keys = request.cls.keys
+    keys = {**({"image": request.cls.image} if request.cls.by_reference else {}), **request.cls.keys}
     pools = [container_pool("stargz", **keys), container_pool("stargz", "brief", slurm={"time": "1m"}, **keys)]
     with container_scene(slurm, network, images, pools, tables) as made:
         yield made
@@ -109,6 +109,7 @@ def stage(
 
 class TestStargz(DockerCases):
     launcher = "stargz"
+    by_reference: ClassVar[bool] = False
     victims = (
         "rootlesskit",
         "exe",
@@ -159,6 +160,7 @@ class TestSoci:
     """A registry without an index, as here, gives the image whole."""
 
     image: ClassVar[str] = ""
+    by_reference: ClassVar[bool] = True
     keys: ClassVar[dict[str, Any]] = {"snapshotter": "soci"}
 
     def test_a_job_runs_and_has_docker(self, stage: Scene) -> None:
