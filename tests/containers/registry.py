@@ -11,6 +11,11 @@ from pathlib import Path
 from slurm_gha.testing.network import Network
 
 PORT = 5000
+# A step that makes an image with a shell and next to nothing else: it is there at once.
+TINY = (
+    "tar -ch /bin/sh /bin/cat /bin/sleep /lib/x86_64-linux-gnu/libc.so.6 /lib64/ld-linux-x86-64.so.2 2>/dev/null"
+    " | docker import - tiny:1 > /dev/null; "
+)
 _CONFIGURATION = """version: 0.1
 log: {{level: warn}}
 storage: {{filesystem: {{rootdirectory: {directory}}}}}

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,21 +11,17 @@ from typing import Any, ClassVar
 
 import pytest
 from tests.containers.cases import DockerCases, log_of
-from tests.containers.registry import push, registry, run
-from tests.containers.site import container_pool, container_scene
+from tests.containers.registry import TINY, push, registry, run
+from tests.containers.site import Images, container_pool, container_scene, images_of
 from tests.e2e.scene import Scene, job, workflow
 
 from slurm_gha.testing.network import Network
 from slurm_gha.testing.private_slurm import PrivateSlurm
+from slurm_gha.testing.runner_image import runner_archive
 
 PREFIX = Path("/opt/slurm-gha-tools/apptainer")
 INSTALL = Path(__file__).parents[2] / "tools/install_apptainer.sh"
 
-# An image with a shell and nothing else is there at once, which matters where a dozen jobs need one.
-TINY = (
-    "tar -ch /bin/sh /bin/sleep /lib/x86_64-linux-gnu/libc.so.6 /lib64/ld-linux-x86-64.so.2 2>/dev/null"
-    " | docker import - tiny:1 > /dev/null; "
-)
 ALONE = """
 set -x
 test "$(cat /proc/1/comm)" = appinit
@@ -55,25 +49,16 @@ def apptainer() -> str:
 
 
 @pytest.fixture(scope="module")
-def unpacked(catalogue: Path, slurm: PrivateSlurm) -> Path:
-    """The image ``runner`` as a directory of the catalogue's, which belongs to the cluster's user."""
-    home = (catalogue / "names/runner").resolve()
-    made = home / "unpacked"
-    made.mkdir(mode=0o755)
-    with tarfile.open(home / "archive.tar") as archive:
-        manifest = archive.extractfile("manifest.json")
-        assert manifest is not None
-        for layer in json.load(manifest)[0]["Layers"]:
-            run("tar", "-C", str(home), "-xf", str(home / "archive.tar"), layer)
-            run("tar", "-C", str(made), "-xf", str(home / layer))
-            shutil.rmtree((home / layer).parent)
-    run("chown", "-hR", f"{slurm.uid}:{slurm.gid}", str(made))
-    (home / "unpacked.env").write_text("FORMAT=directory\n")
-    return made
+def images(slurm: PrivateSlurm) -> Iterator[Images]:
+    """A catalogue of the cluster's user with the image ``runner`` as a directory."""
+    with images_of(slurm) as made:
+        made.add("runner", runner_archive)
+        made.publish("runner", "unpacked")
+        yield made
 
 
 @pytest.fixture(scope="module")
-def sif(unpacked: Path, slurm: PrivateSlurm, apptainer: str) -> Iterator[Path]:
+def sif(images: Images, slurm: PrivateSlurm, apptainer: str) -> Iterator[Path]:
     """The same as a SIF file."""
     with tempfile.TemporaryDirectory(prefix="sgsif-", dir="/tmp") as directory:
         Path(directory).chmod(0o755)
@@ -82,17 +67,25 @@ def sif(unpacked: Path, slurm: PrivateSlurm, apptainer: str) -> Iterator[Path]:
         ids = (f"--reuid={slurm.uid}", f"--regid={slurm.gid}", "--clear-groups")
         environment = (f"HOME={directory}", f"PATH={apptainer}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
         quick = "-comp gzip -Xcompression-level 1 -no-duplicates"
-        command = ("apptainer", "--quiet", "build", "--mksquashfs-args", quick, str(path), str(unpacked))
+        command = (
+            "apptainer",
+            "--quiet",
+            "build",
+            "--mksquashfs-args",
+            quick,
+            str(path),
+            str(images.home_of("runner") / "unpacked"),
+        )
         run("setpriv", *ids, "env", "-i", *environment, *command)
         yield path
 
 
 @pytest.fixture(scope="module")
-def foreign(unpacked: Path) -> Iterator[Path]:
+def foreign(images: Images) -> Iterator[Path]:
     """The same directory, of another owner: as one in CVMFS is."""
     made = Path(tempfile.mkdtemp(prefix="sgf-", dir="/tmp"))
     try:
-        run("cp", "-a", "--no-preserve=ownership", f"{unpacked}/.", str(made))
+        run("cp", "-a", "--no-preserve=ownership", f"{images.home_of('runner')}/unpacked/.", str(made))
         made.chmod(0o755)
         yield made
     finally:
@@ -104,30 +97,28 @@ def stage(
     request: pytest.FixtureRequest,
     slurm: PrivateSlurm,
     network: Network,
-    catalogue: Path,
-    unpacked: Path,
+    images: Images,
     apptainer: str,
 ) -> Iterator[Scene]:
-    """The service with pools ``small`` and ``brief`` (one minute); a class says with which image, by a fixture's name."""
+    """The service with pools ``small`` and ``brief`` (one minute); a class names the fixture that is its image."""
     keys = dict(request.cls.keys)
     if fixture := request.cls.image_fixture:
         keys["image"] = str(request.getfixturevalue(fixture))
     tables: dict[str, Any] = {
         "slurm": {"signal_before_end": "50s", "node_path": [apptainer]},
-        "images": {"dir": str(catalogue)},
     }
     if request.cls.mirrored:
-        tables["images"]["mirrors"] = {"docker.io": f"http://{request.getfixturevalue('mirror')}"}
+        tables["images.mirrors"] = {'"docker.io"': f"http://{request.getfixturevalue('mirror')}"}
     pools = [container_pool("apptainer", **keys), container_pool("apptainer", "brief", slurm={"time": "1m"}, **keys)]
-    with container_scene(slurm, network, catalogue, pools, tables) as made:
+    with container_scene(slurm, network, images, pools, tables) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-def mirror(network: Network, catalogue: Path) -> Iterator[str]:
+def mirror(network: Network, images: Images) -> Iterator[str]:
     """A registry that has the runner's image as one of docker.io's."""
     with tempfile.TemporaryDirectory() as directory, registry(network, Path(directory)) as host:
-        push((catalogue / "names/runner").resolve() / "archive.tar", f"{host}/library/runner:1")
+        push(images.home_of("runner") / "archive.tar", f"{host}/library/runner:1")
         yield host
 
 
@@ -152,8 +143,8 @@ class TestDirectory(ApptainerCases):
 
     victims = ("starter", "appinit", "run.sh", "python3", "act", "sleep")
 
-    def test_jobs_see_their_own_files_and_processes_only(self, stage: Scene, catalogue: Path) -> None:
-        step = ALONE.format(node_dir=stage.node_dir, catalogue=catalogue)
+    def test_jobs_see_their_own_files_and_processes_only(self, stage: Scene, images: Images) -> None:
+        step = ALONE.format(node_dir=stage.node_dir, catalogue=images.catalogue)
         run = stage.push(workflow(a=job(step + "sleep 3"), b=job(step + "sleep 3")))
         assert stage.until_completed(run, 90) == {"a": "success", "b": "success"}, log_of(stage, run)
         (a, b) = stage.github.present_jobs(run)

@@ -1,4 +1,4 @@
-"""The launcher ``stargz``: images fetched as they are read, in real Slurm jobs."""
+"""The launcher ``stargz``, in real Slurm jobs: a job's own Docker, with images read as needed."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from tests.containers.cases import DockerCases, log_of
-from tests.containers.registry import registry, run
-from tests.containers.site import container_pool, container_scene
+from tests.containers.cases import USES_DOCKER, DockerCases, log_of
+from tests.containers.registry import TINY, registry, run
+from tests.containers.site import Images, container_pool, container_scene, images_of
 from tests.e2e.scene import Scene, job, workflow
 
 from slurm_gha.testing.network import Network
 from slurm_gha.testing.private_slurm import PrivateSlurm
+from slurm_gha.testing.runner_image import runner_archive
 
 PREFIX = Path("/opt/slurm-gha-tools/stargz")
 INSTALL = Path(__file__).parents[2] / "tools/install_stargz.sh"
@@ -60,9 +61,17 @@ def containerd(programs: str) -> Iterator[tuple[str, ...]]:
 
 
 @pytest.fixture(scope="module")
-def published(network: Network, catalogue: Path, programs: str) -> Iterator[str]:
+def images(slurm: PrivateSlurm) -> Iterator[Images]:
+    """A catalogue of the cluster's user with the image ``runner``."""
+    with images_of(slurm) as made:
+        made.add("runner", runner_archive)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def published(network: Network, images: Images, programs: str) -> Iterator[str]:
     """A registry that has the catalogue's image in the lazy format, under its own name."""
-    home = (catalogue / "names/runner").resolve()
+    home = images.home_of("runner")
     with tempfile.TemporaryDirectory() as directory, registry(network, Path(directory)) as host:
         reference = f"{host}/runner:1"
         with containerd(programs) as address:
@@ -73,6 +82,7 @@ def published(network: Network, catalogue: Path, programs: str) -> Iterator[str]
             run(*convert, "--estargz-compression-level", "1", name, reference)
             run(f"{programs}/ctr", *address, "images", "push", "--plain-http", reference)
         (home / "estargz.env").write_text(f"PULL={reference}\n")
+        (home / "estargz.env").chmod(0o644)
         yield host
 
 
@@ -81,24 +91,25 @@ def stage(
     request: pytest.FixtureRequest,
     slurm: PrivateSlurm,
     network: Network,
-    catalogue: Path,
+    images: Images,
     published: str,
     programs: str,
 ) -> Iterator[Scene]:
     """The service with pools ``small`` and ``brief`` (one minute)."""
     tables: dict[str, Any] = {
         "slurm": {"signal_before_end": "50s", "node_path": [programs]},
-        "images": {"dir": str(catalogue), "mirrors": {published: f"http://{published}"}},
+        "images.mirrors": {f'"{published}"': f"http://{published}"},
     }
     request.cls.image = f"{published}/runner:1"
-    keys = request.cls.keys
+    keys = {**({"image": request.cls.image} if request.cls.by_reference else {}), **request.cls.keys}
     pools = [container_pool("stargz", **keys), container_pool("stargz", "brief", slurm={"time": "1m"}, **keys)]
-    with container_scene(slurm, network, catalogue, pools, tables) as made:
+    with container_scene(slurm, network, images, pools, tables) as made:
         yield made
 
 
 class TestStargz(DockerCases):
     launcher = "stargz"
+    by_reference: ClassVar[bool] = False
     victims = (
         "rootlesskit",
         "exe",
@@ -111,6 +122,16 @@ class TestStargz(DockerCases):
         "run.sh",
         "python3",
     )
+
+    def busy(self) -> str:
+        return f"{TINY}docker run -d tiny:1 sh -c 'trap \"\" TERM; sleep 300'; sleep 300"
+
+    def test_steps_use_docker(self, stage: Scene) -> None:
+        """Built on a small image: what a build adds is found by comparing all files, which reads a lazy image whole."""
+        run = stage.push(
+            workflow(a=job(TINY + USES_DOCKER.replace("FROM {image}", "FROM tiny:1").format(image=self.image)))
+        )
+        assert stage.until_completed(run, 120) == {"a": "success"}, log_of(stage, run)
 
     def test_files_come_when_they_are_read(self, stage: Scene) -> None:
         """The image's files are served by a program of the job, and not unpacked."""
@@ -139,6 +160,7 @@ class TestSoci:
     """A registry without an index, as here, gives the image whole."""
 
     image: ClassVar[str] = ""
+    by_reference: ClassVar[bool] = True
     keys: ClassVar[dict[str, Any]] = {"snapshotter": "soci"}
 
     def test_a_job_runs_and_has_docker(self, stage: Scene) -> None:
