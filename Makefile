@@ -18,16 +18,23 @@ SHELL_SCRIPTS = .ci/run $(shell find src tools tests benchmarks packaging -name 
 BENCHMARKS ?= burst idle plan
 ARGS ?=
 
-.PHONY: help demo test check lint types bench install system lock settings clean
+.PHONY: help demo test test-slow engines check lint types bench install system lock settings clean
 
 help: ## List these commands.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: install ## Run a real workflow on a private Slurm and a simulated GitHub (ARGS="--keep" to play on).
 	@$(BIN)/slurm-gha demo $(ARGS)
 
-test: lint ## Everything: lint, then every test, with real Slurm; a skipped test is a failure.
-	SLURM_GHA_TESTS_MUST_RUN=1 $(PYTEST) --reruns 1 $(ARGS)
+test: lint ## Lint, then every test but those of test-slow, with real Slurm and Docker; a skipped test is a failure.
+	SLURM_GHA_TESTS_MUST_RUN=1 $(PYTEST) --reruns 1 -m "not engines" $(ARGS)
+
+test-slow: install engines ## The tests that need Apptainer, or the Docker that pulls lazily: two to three minutes to install.
+	SLURM_GHA_TESTS_MUST_RUN=1 $(PYTEST) --reruns 1 -m engines $(ARGS)
+
+engines: system ## Install Apptainer, and a Docker that pulls lazily, below /opt/slurm-gha-tools.
+	tools/install_apptainer.sh
+	tools/install_stargz.sh
 
 check: install types ## The quick part: style, types, and the tests that are not slow.
 	$(BIN)/ruff check

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from slurm_gha.config.loading import examine_text, load
+from slurm_gha.config.pools import PoolSettings
 from slurm_gha.config.reference import SECTIONS
-from slurm_gha.config.schema import PoolSettings
 from slurm_gha.domain.runner import runner_name
 
 PATH = Path(__file__).parents[2] / "src/slurm_gha/config/sample.toml"

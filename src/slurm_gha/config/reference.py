@@ -19,12 +19,11 @@ from pydantic_core import PydanticUndefined
 
 from slurm_gha.config.cvmfs import CvmfsTable
 from slurm_gha.config.fields import Written
+from slurm_gha.config.images import ImageSettings
 from slurm_gha.config.options import ALLOWED, Argument
+from slurm_gha.config.pools import PoolSettings, PoolSlurmSettings
 from slurm_gha.config.schema import (
-    ImageSettings,
     PollSettings,
-    PoolSettings,
-    PoolSlurmSettings,
     ScopeSettings,
     ServiceSettings,
     SlurmSettings,

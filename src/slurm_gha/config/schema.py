@@ -2,60 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, Strict
+from pydantic import Field, Strict
 
 from slurm_gha.config.addresses import make_scope
-from slurm_gha.config.cvmfs import CvmfsTable
 from slurm_gha.config.fields import (
     AbsolutePath,
     ApiUrl,
-    Constraint,
     Duration,
     EnvironmentName,
-    ExtraOption,
     GitHubUrl,
-    GresList,
-    ImageName,
     Installation,
-    Label,
     ListenAddress,
-    Memory,
-    MirrorUrl,
-    Name,
-    Names,
     NodeDir,
     NodeUrl,
-    PoolName,
-    RegistryHost,
     Repository,
     ScopeName,
     SlurmPath,
-    TimeLimit,
-    VariableName,
-    VariableValue,
 )
+from slurm_gha.config.images import ImageSettings
+from slurm_gha.config.pools import PoolSettings
+from slurm_gha.config.table import Table
 from slurm_gha.config.units import parse_address
-from slurm_gha.domain.labels import normalise
-from slurm_gha.domain.pool import Container, Handover, Launcher, Policy, Pool, SlurmRequest, Snapshotter
+from slurm_gha.domain.pool import Policy
 from slurm_gha.domain.scope import Scope
 
 _POLICY: dict[str, Any] = {field.name: field.default for field in fields(Policy)}
-_POOL: dict[str, Any] = {field.name: field.default for field in fields(Pool)}
-_CONTAINER: dict[str, Any] = {field.name: field.default for field in fields(Container)}
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(
-        strict=True, extra="forbid", frozen=True, hide_input_in_errors=True, populate_by_name=False
-    )
-
-
-class ServiceSettings(_Table):
+class ServiceSettings(Table):
     """The service itself."""
 
     installation: Installation = Field(
@@ -95,7 +73,7 @@ class ServiceSettings(_Table):
         return parse_address(self.listen)
 
 
-class PollSettings(_Table):
+class PollSettings(Table):
     """How often GitHub is asked for queued jobs."""
 
     busy_interval: Duration = Field(
@@ -107,7 +85,7 @@ class PollSettings(_Table):
     )
 
 
-class SlurmSettings(_Table):
+class SlurmSettings(Table):
     """How Slurm is used."""
 
     output_dir: SlurmPath = Field(
@@ -143,28 +121,11 @@ class SlurmSettings(_Table):
     )
 
 
-class ImageSettings(_Table):
-    """Images of runners: where they are, and what makes them quick to get. Only for container launchers."""
-
-    dir: AbsolutePath | None = Field(
-        default=None,
-        description="The catalogue of images that `slurm-gha image` keeps, on a filesystem that nodes share.",
-    )
-    stores_dir: AbsolutePath = Field(
-        default=Path("/run/slurm-gha/stores"), description="Where nodes have the images' read-only stores mounted."
-    )
-    mirrors: dict[RegistryHost, MirrorUrl] = Field(
-        default_factory=dict,
-        description="Pull-through caches by registry. One that does not answer costs a direct pull, not the job.",
-    )
-    cvmfs: CvmfsTable | None = Field(default=None, description="Table `[images.cvmfs]`, see below.")
-
-
 def _policy_duration(name: str, description: str) -> Any:
     return Field(default=_POLICY[name], description=description)
 
 
-class TimeoutSettings(_Table):
+class TimeoutSettings(Table):
     """How long the service waits before it acts on what it sees."""
 
     withdraw_after: Duration = _policy_duration(
@@ -196,7 +157,7 @@ class TimeoutSettings(_Table):
     )
 
 
-class ScopeSettings(_Table):
+class ScopeSettings(Table):
     """A repository, organisation or enterprise whose jobs are run. At least one."""
 
     name: ScopeName = Field(description="Name of the scope within this file.")
@@ -226,145 +187,7 @@ class ScopeSettings(_Table):
         return make_scope(self.name, self.url, self.api_url, self.repositories)
 
 
-class PoolSlurmSettings(_Table):
-    """What one runner of the pool asks of Slurm."""
-
-    cpus: int = Field(ge=1, le=65_536, description="CPUs (`--cpus-per-task`).")
-    time: TimeLimit = Field(description="Time limit of the Slurm job: `30m`, `1h30m`, `1:30:00`, `2-00:00`; from 1m.")
-    mem: Memory | None = Field(
-        default=None, description="Memory of the whole job: `512M`, `2G`. Without it, the partition's default."
-    )
-    mem_per_cpu: Memory | None = Field(default=None, description="Memory for each CPU, in place of `mem`.")
-    partition: Names | None = Field(default=None, description="Partition, or several with commas between them.")
-    gres: GresList = Field(
-        default=(), description="Generic resources: a list or one text, such as `gpu:1` or `tmpdisk:4096`."
-    )
-    account: Name | None = Field(default=None, description="Account to charge.")
-    qos: Name | None = Field(default=None, description="Quality of service.")
-    constraint: Constraint | None = Field(default=None, description="Required features of the node.")
-    extra: Annotated[tuple[ExtraOption, ...], Strict(False)] = Field(
-        default=(), description="Further options of sbatch from the list below, such as `--nice=100`."
-    )
-
-    def request(self) -> SlurmRequest:
-        """The request in the domain's words."""
-        memory = self.mem if self.mem_per_cpu is None else self.mem_per_cpu * self.cpus
-        return SlurmRequest(
-            cpus=self.cpus,
-            time_seconds=self.time,
-            partition=self.partition,
-            memory_mb=memory,
-            gres=self.gres,
-            account=self.account,
-            qos=self.qos,
-            constraint=self.constraint,
-            extra=self.extra,
-        )
-
-
-class PoolSettings(_Table):
-    """One kind of runner. At least one; where several fit a job, the first in the file is taken."""
-
-    name: PoolName = Field(description="Name of the pool; part of its runners' names.")
-    labels: Annotated[tuple[Label, ...], Strict(False)] = Field(
-        min_length=1,
-        max_length=100,
-        description="Labels of its runners. It takes jobs whose `runs-on` labels are all here; case does not matter.",
-    )
-    runner_dir: AbsolutePath | None = Field(
-        default=None,
-        description="Directory on the nodes with an unpacked actions/runner; read, never written. The launcher "
-        '"host" needs it; others take the runner in the image without it.',
-    )
-    scopes: Annotated[tuple[str, ...], Strict(False)] | None = Field(
-        default=None, min_length=1, description="Names of the scopes it serves; all of them if left out."
-    )
-    launcher: Annotated[Launcher, Strict(False)] = Field(
-        default=Launcher.HOST,
-        description="How the runner starts on the node. `host`: directly, from `runner_dir`. `docker`, `podman`, "
-        "`stargz`: as a container of an engine of the job's own. `apptainer`: as an Apptainer container.",
-    )
-    image: ImageName | None = Field(
-        default=None,
-        description="Image of the runner's container: a name of the catalogue, a reference such as "
-        "`ghcr.io/actions/actions-runner:latest`, or (`apptainer`) a path on the nodes or `docker://…`.",
-    )
-    image_runner_dir: AbsolutePath = Field(
-        default=Path(_CONTAINER["runner_dir"]),
-        description="Where the image has its runner, unless `runner_dir` is set.",
-    )
-    docker_in_job: bool = Field(
-        default=False, description="Whether jobs of the launcher `apptainer` get a Docker socket; others have one."
-    )
-    host_loopback: bool = Field(
-        default=False,
-        description="Whether containers may reach what listens on the node's loopback interface (as 10.0.2.2).",
-    )
-    nvidia: bool = Field(
-        default=False, description="Whether `apptainer` brings the node's NVIDIA driver along (`--nv`)."
-    )
-    fakeroot: bool = Field(default=False, description="Whether jobs of `apptainer` are root in their container.")
-    scratch: Memory | None = Field(
-        default=None,
-        description="Size of the writable layer of an `apptainer` job, in an image file of its own; without it, the "
-        "node's disk is the limit.",
-    )
-    snapshotter: Annotated[Snapshotter, Strict(False)] = Field(
-        default=Snapshotter.STARGZ, description="What mounts images lazily for the launcher `stargz`."
-    )
-    handover: Annotated[Handover, Strict(False)] = Field(
-        default=Handover.CLAIM,
-        description="How a runner gets its configuration. `claim`: the started Slurm job asks the service over HTTP. "
-        "`stdin`: made at submission, for nodes that cannot reach the service.",
-    )
-    max_runners: int = Field(
-        default=_POOL["max_runners"], ge=1, le=100_000, description="Most runners at the same time."
-    )
-    idle_timeout: Duration = Field(
-        default=_POOL["idle_timeout"], ge=1, description="How long a runner may be online without a job."
-    )
-    runner_group_id: int = Field(
-        default=_POOL["runner_group_id"], ge=1, description="Runner group on GitHub; 1 is the default group."
-    )
-    environment: dict[VariableName, VariableValue] = Field(
-        default_factory=dict,
-        description="Environment variables for the runner and its jobs. Everybody's jobs can read them: no secrets.",
-    )
-    slurm: PoolSlurmSettings = Field(description="Table `[pool.slurm]`, see below.")
-
-    def pool(self, scopes: Sequence[str]) -> Pool:
-        """The pool in the domain's words; ``scopes`` are all that the file names."""
-        return Pool(
-            name=self.name,
-            scopes=frozenset(scopes if self.scopes is None else self.scopes),
-            labels=normalise(self.labels),
-            request=self.slurm.request(),
-            runner_dir="" if self.runner_dir is None else str(self.runner_dir),
-            launcher=self.launcher,
-            handover=self.handover,
-            max_runners=self.max_runners,
-            idle_timeout=self.idle_timeout,
-            runner_group_id=self.runner_group_id,
-            environment=tuple(sorted(self.environment.items())),
-            container=self._container(),
-        )
-
-    def _container(self) -> Container | None:
-        if self.launcher is Launcher.HOST or self.image is None:
-            return None
-        return Container(
-            image=self.image,
-            runner_dir=str(self.image_runner_dir),
-            docker_in_job=self.docker_in_job,
-            host_loopback=self.host_loopback,
-            nvidia=self.nvidia,
-            fakeroot=self.fakeroot,
-            scratch_mb=self.scratch or 0,
-            snapshotter=self.snapshotter,
-        )
-
-
-class Settings(_Table):
+class Settings(Table):
     """The whole file."""
 
     service: ServiceSettings

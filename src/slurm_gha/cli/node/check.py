@@ -12,7 +12,8 @@ import click
 
 from slurm_gha.cli.options import config_option
 from slurm_gha.config.loading import load
-from slurm_gha.config.schema import PoolSettings, Settings
+from slurm_gha.config.pools import PoolSettings
+from slurm_gha.config.schema import Settings
 from slurm_gha.domain.pool import Container, Handover, Launcher
 from slurm_gha.service import node_site
 from slurm_gha.slurm.script import ScriptValues
