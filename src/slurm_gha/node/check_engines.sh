@@ -136,6 +136,7 @@ check_dockerd() {
   program containerd '' containerd || true
   if has runc; then program runc '' runc || true; else program crun '' runc || true; fi
   program iptables '' iptables || true
+  has perl || doubtful perl 'not found on PATH: the launcher needs it with podman before 4.6'
   check_device /dev/fuse doubtful 'fuse-overlayfs needs it, should overlay fail'
 }
 

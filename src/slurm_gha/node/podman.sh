@@ -10,6 +10,7 @@ write_podman_configuration() {
   podman_runtime
   podman_engine_file >"$etc/containers.conf"
   podman_storage_file >"$etc/storage.conf"
+  [[ -z $SG_PODMAN_RELAY ]] || podman_relay >"$SG_ENGINE/relay.pl"
   podman_registries_file >"$etc/registries"
   printf '{"default": [{"type": "insecureAcceptAnything"}]}\n' >"$etc/policy.json"
 }
@@ -120,13 +121,14 @@ toml() {
 # run_podman DIRECTORY: become Podman's service with its socket at DIRECTORY/docker.sock.
 run_podman() {
   local dir=$1
-  printf 'set -euo pipefail\n%s\nenter_podman "$@"\n' "$(declare -f enter_podman health_checks)" >"$dir/podman.sh"
+  printf 'set -euo pipefail\n%s\nenter_podman "$@"\n' "$(declare -f enter_podman choose_overlay health_checks)" >"$dir/podman.sh"
   rootless_confined "$dir" bash -p "$dir/podman.sh" "$dir"
 }
 
 # enter_podman DIRECTORY: inside the namespaces, where /etc and /run are private and hold links to the node's own.
 enter_podman() {
-  local dir=$1 entry site=/etc/.slurm-gha-containers
+  local dir=$1 entry status site=/etc/.slurm-gha-containers
+  local -a served=()
   rm -rf /run/runc /run/crun
   [[ ! -e /etc/containers ]] || mv /etc/containers "$site"
   mkdir -p /etc/containers/registries.conf.d
@@ -139,13 +141,44 @@ enter_podman() {
     [[ ! -e $entry ]] || ln -s "$entry" /etc/containers/registries.conf.d/
   done
   cp "$dir/etc/registries" /etc/containers/registries.conf.d/zz-slurm-gha.conf
+  choose_overlay "$dir/tmp/overlay" /etc/containers/storage.conf
   # Podman remembers short names of images there.
   mkdir "$dir/cache"
   mount --bind "$dir/cache" /var/cache
   # What Podman starts would keep things there by itself.
   unset -v XDG_RUNTIME_DIR
   health_checks </dev/null >/dev/null 2>&1 &
-  exec podman system service --time=0 "unix://$dir/docker.sock"
+  # scancel and the time limit signal every process of the job. Podman ends of it at once, and with it would the runner,
+  # before it has told GitHub that its job is cancelled: so it is started again.
+  trap '' TERM INT HUP USR1
+  if [[ -e $dir/relay.pl ]]; then
+    perl "$dir/relay.pl" "$dir/docker.sock" "$dir/podman.sock" </dev/null &
+    served+=("$!")
+  else
+    ln -s podman.sock "$dir/docker.sock"
+  fi
+  while :; do
+    rm -f "$dir/podman.sock"
+    podman system service --time=0 "unix://$dir/podman.sock" &
+    status=0
+    wait -n "$!" "${served[@]}" || status=$?
+    # Its status after a signal differs. One that never worked, or was killed, or has lost its relay, is not to go on.
+    [[ -e $dir/image ]] && ((status != 137)) || exit 1
+    ((${#served[@]} == 0)) || kill -0 "${served[0]}" || exit 1
+    printf 'the service ended with status %s, and is started again\n' "$status" >&2
+  done
+}
+
+# choose_overlay DIRECTORY FILE: kernels before 5.11, and some file systems, cannot do it for users; then by FUSE.
+choose_overlay() {
+  local dir=$1 program
+  mkdir -p "$dir"/{lower,upper,work,merged}
+  if mount -n -t overlay -o "lowerdir=$dir/lower,upperdir=$dir/upper,workdir=$dir/work,userxattr" overlay "$dir/merged"; then
+    umount -n "$dir/merged"
+  elif program=$(command -v fuse-overlayfs); then
+    sed -i "s|^mountopt = .*|mount_program = \"$program\"|" "$2"
+  fi
+  rm -rf "$dir"
 }
 
 # health_checks: once a second for each container that is not known to be well, every ten seconds for the others.
@@ -160,6 +193,32 @@ health_checks() {
       podman healthcheck run "$id" || true
     done
   done
+}
+
+# run_attached: be there as long as the runner's container is, though the client may lose the service.
+run_attached() {
+  local client status=0
+  trap : INT TERM HUP USR1 USR2
+  run_in_container &
+  client=$!
+  trap 'kill -INT "$client" 2>/dev/null || true' INT
+  while kill -0 "$client" 2>/dev/null; do
+    status=0
+    wait "$client" || status=$?
+  done
+  if [[ -e $SG_JOB_DIR/stopped ]]; then
+    while kill -0 "$SG_DAEMON" 2>/dev/null && container_is_left; do
+      sleep 0.2 || true
+    done
+  fi
+  exit "$status"
+}
+
+# container_is_left: the runner's; also if there is no saying, as the service begins anew.
+container_is_left() {
+  local status=0
+  "${SG_CLIENT[@]}" container exists "$SG_NAME" 2>/dev/null || status=$?
+  ((status != 1))
 }
 
 SG_PODMAN_STORE= # a read-only image store in the catalogue that this Podman, as this user, can use
@@ -178,16 +237,14 @@ find_podman_store() {
 
 # podman_store_fits DIRECTORY: else the reason into $why.
 podman_store_fits() {
-  local version range
+  local range
   if [[ ! -r $1/overlay-images/images.json || ! -x $1/overlay ]]; then
     why="$1 cannot be read on node $SG_NODE"
     return 1
   fi
-  version=$(podman --version 2>/dev/null) || version=
-  version=${version##* }
   image_value podman.env ENGINE_VERSION || true
-  if [[ $SG_VALUE != "$version" ]]; then
-    why="it was made by podman $SG_VALUE, and node $SG_NODE has ${version:-none that says its version}"
+  if [[ $SG_VALUE != "$SG_PODMAN_VERSION" ]]; then
+    why="it was made by podman $SG_VALUE, and node $SG_NODE has $SG_PODMAN_VERSION"
     return 1
   fi
   image_value podman.env DRIVER || true
