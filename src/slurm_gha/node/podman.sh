@@ -183,8 +183,10 @@ choose_overlay() {
 
 # health_checks: once a second for each container that is not known to be well, every ten seconds for the others.
 health_checks() {
-  local id round=0
-  while sleep 1; do
+  local id never round=0
+  exec {never}<> <(:)
+  while :; do
+    read -r -t 1 -u "$never" || true # a pause
     for id in $(podman ps --quiet --filter health=starting --filter health=unhealthy); do
       podman healthcheck run "$id" || true
     done
@@ -197,11 +199,12 @@ health_checks() {
 
 # run_attached: be there as long as the runner's container is, though the client may lose the service.
 run_attached() {
-  local client status=0
-  trap : INT TERM HUP USR1 USR2
+  local client='' early='' status=0
+  trap : TERM HUP USR1 USR2
+  trap 'if [[ -n $client ]]; then interrupt_container "$client"; else early=yes; fi' INT
   run_in_container &
   client=$!
-  trap 'kill -INT "$client" 2>/dev/null || true' INT
+  [[ -z $early ]] || interrupt_container "$client"
   while kill -0 "$client" 2>/dev/null; do
     status=0
     wait "$client" || status=$?
@@ -212,6 +215,14 @@ run_attached() {
     done
   fi
   exit "$status"
+}
+
+# interrupt_container CLIENT: through the service, as the client may not have come to the point where it hands signals on.
+interrupt_container() {
+  until "${SG_CLIENT[@]}" kill --signal INT "$SG_NAME" >/dev/null 2>&1; do
+    kill -0 "$1" 2>/dev/null || return 0
+    sleep 0.1 || true
+  done
 }
 
 # container_is_left: the runner's; also if there is no saying, as the service begins anew.
