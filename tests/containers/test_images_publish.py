@@ -140,6 +140,7 @@ def test_estargz_is_pushed_and_can_be_pulled(one: Keeper, tmp_path: Path) -> Non
         assert [toc in layer["annotations"] for layer in manifest["layers"]] == [True, True]
 
 
+@pytest.mark.engines
 def test_a_sif_file_runs(one: Keeper) -> None:
     programs = "/opt/slurm-gha-tools/apptainer/bin"
     subprocess.run([str(Path(__file__).parents[2] / "tools/install_apptainer.sh")], check=True, capture_output=True)

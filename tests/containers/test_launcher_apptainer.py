@@ -19,6 +19,8 @@ from slurm_gha.testing.network import Network
 from slurm_gha.testing.private_slurm import PrivateSlurm
 from slurm_gha.testing.runner_image import runner_archive
 
+pytestmark = pytest.mark.engines
+
 PREFIX = Path("/opt/slurm-gha-tools/apptainer")
 INSTALL = Path(__file__).parents[2] / "tools/install_apptainer.sh"
 

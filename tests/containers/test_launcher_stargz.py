@@ -21,6 +21,8 @@ from slurm_gha.testing.network import Network
 from slurm_gha.testing.private_slurm import PrivateSlurm
 from slurm_gha.testing.runner_image import runner_archive
 
+pytestmark = pytest.mark.engines
+
 PREFIX = Path("/opt/slurm-gha-tools/stargz")
 INSTALL = Path(__file__).parents[2] / "tools/install_stargz.sh"
 _CONTAINERD = """version = 2
@@ -110,18 +112,8 @@ def stage(
 class TestStargz(DockerCases):
     launcher = "stargz"
     by_reference: ClassVar[bool] = False
-    victims = (
-        "rootlesskit",
-        "exe",
-        "slirp4netns",
-        "dockerd",
-        "containerd",
-        "containerd-star",
-        "containerd-shim",
-        "docker",
-        "run.sh",
-        "python3",
-    )
+    # What it has beyond launcher docker, whose tests kill the rest.
+    victims = ("rootlesskit", "dockerd", "containerd", "containerd-star", "containerd-shim", "run.sh")
 
     def busy(self) -> str:
         return f"{TINY}docker run -d tiny:1 sh -c 'trap \"\" TERM; sleep 300'; sleep 300"

@@ -5,6 +5,7 @@
 # to the image go to an overlay in the job directory; Apptainer's own writable layer (--writable-tmpfs) holds 64 MB.
 
 SG_ARGUMENTS=()
+SG_FILES_WATCH=
 
 launcher_prepare() {
   PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin # where the tools of file systems are
@@ -33,9 +34,12 @@ launcher_start() {
   make_runner_root
   choose_overlay_driver
   start_runner run_in_apptainer
+  watch_files &
+  SG_FILES_WATCH=$!
 }
 
 launcher_stop() {
+  end_helper "$SG_FILES_WATCH"
   end_getter
   stop_engine
 }
@@ -63,6 +67,44 @@ copy_fuse_programs() {
   for name in squashfuse_ll squashfuse fuse2fs fuse-overlayfs gocryptfs; do
     path=$(command -v "$name") || continue
     cp -- "$path" "$SG_JOB_DIR/bin/$name"
+  done
+}
+
+# watch_files: Apptainer does not see the end of a program that serves the container's files, and what runs on them would
+# hang or fail at anything that it has not read yet, until the time limit.
+watch_files() {
+  local pid entrance=
+  local -a programs=()
+  trap - EXIT
+  ignore_signals
+  exec {SG_LOCK}>&-
+  [[ -z $SG_REPORTS ]] || exec {SG_REPORTS}>&-
+  until [[ -n $entrance ]]; do
+    sleep 0.5
+    alive "$SG_RUNNER" || exit 0
+    programs=()
+    descendants_of "$SG_RUNNER"
+    for pid in "${SG_FOUND[@]}"; do
+      parent_of "$pid" || continue
+      case $SG_COMMAND in
+        run.sh) entrance=$pid ;; # so all files are there
+        squashfuse* | fuse2fs | fuse-overlayfs | gocryptfs) programs+=("$pid") ;;
+      esac
+    done
+  done
+  ((${#programs[@]} > 0)) || exit 0
+  while alive "${programs[@]}"; do sleep 2; done
+  # At the end of a container, the runner is gone before they are.
+  alive "$entrance" || exit 0
+  say "a file system of the container of Slurm job $SG_SLURM_ID has failed; ending it"
+  kill -KILL -- "-$SG_RUNNER" 2>/dev/null || true
+}
+
+# alive PID...: whether all of them are.
+alive() {
+  local pid
+  for pid in "$@"; do
+    parent_of "$pid" && [[ $SG_PROCESS_STATE != [ZX] ]] || return 1
   done
 }
 

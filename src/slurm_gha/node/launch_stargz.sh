@@ -76,8 +76,9 @@ configure_containerd() {
   printf '[proxy_plugins.%s]\ntype = "snapshot"\naddress = "%s"\n' "$SG_SNAPSHOTTER" "$SG_ENGINE/snapshotter.sock"
 }
 
-# run_lazy_dockerd: become the daemon, with the other two beside it. The snapshotter gets the user's logins to registries on
-# standard input: jobs could read a file.
+# run_lazy_dockerd: become the three daemons; when one of them ends, all do, since neither of the others sees it, and nothing
+# that is not read yet could be. The snapshotter gets the user's logins to registries on standard input: jobs could read a
+# file.
 run_lazy_dockerd() {
   local dir=$SG_ENGINE daemon=containerd-stargz-grpc proxy=--userland-proxy=false logins=/dev/null
   [[ $SG_SNAPSHOTTER != soci ]] || daemon=soci-snapshotter-grpc
@@ -85,16 +86,26 @@ run_lazy_dockerd() {
   [[ ! -r $HOME/.docker/config.json ]] || logins=$HOME/.docker/config.json
   # Snapshotters make the roots of containers by it, and these are for all users inside.
   umask 022
-  # shellcheck disable=SC2016 # expanded by the inner shell
-  rootless_confined "$dir" sh -ec '
-    dir=$1 daemon=$2
-    shift 2
-    exec 3<&0 </dev/null
-    "$daemon" --address "$dir/snapshotter.sock" --root "$dir/data/snapshotter" --config "$dir/snapshotter.toml" <&3 3<&- &
-    exec 3<&-
-    containerd --config "$dir/containerd.toml" &
-    until [ -S "$dir/containerd.sock" ] && [ -S "$dir/snapshotter.sock" ]; do sleep 0.02; done
-    exec dockerd "$@"' sh "$dir" "$daemon" "$proxy" \
+  # In a file: rootlesskit prints its arguments when its command fails.
+  printf '%s\nrun_daemons "$@"\n' "$(declare -f run_daemons)" >"$dir/daemons.sh"
+  rootless_confined "$dir" bash -p "$dir/daemons.sh" "$dir" "$daemon" "$proxy" \
     --host "unix://$dir/docker.sock" --containerd "$dir/containerd.sock" --data-root "$dir/data/docker" \
     --exec-root "$dir/docker" --pidfile "$dir/docker.pid" --config-file "$dir/daemon.json" "${SG_DOCKERD_MIRRORS[@]}" <"$logins"
+}
+
+# run_daemons DIRECTORY SNAPSHOTTER ARGUMENT...: inside, with dockerd's arguments, until one of the daemons ends.
+run_daemons() {
+  local dir=$1 snapshotter containerd dockerd
+  "$2" --address "$dir/snapshotter.sock" --root "$dir/data/snapshotter" --config "$dir/snapshotter.toml" <&0 &
+  snapshotter=$!
+  exec </dev/null
+  containerd --config "$dir/containerd.toml" &
+  containerd=$!
+  until [[ -S $dir/containerd.sock && -S $dir/snapshotter.sock ]]; do
+    kill -0 "$snapshotter" && kill -0 "$containerd" || return
+    sleep 0.02
+  done
+  dockerd "${@:3}" &
+  dockerd=$!
+  while kill -0 "$snapshotter" && kill -0 "$containerd" && kill -0 "$dockerd"; do sleep 1; done
 }
