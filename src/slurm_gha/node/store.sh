@@ -46,21 +46,27 @@ dockerd_version() {
   [[ $said =~ version\ ([^,[:space:]]+) ]] && printf '%s' "${BASH_REMATCH[1]}"
 }
 
-# link_store MOUNT: the daemon writes into a layer's directory ("committed", "work") but never into its files.
+# link_store MOUNT: the daemon writes into a layer's directory ("committed", "work") but never into its files. As few commands
+# as can be, for all layers together: this stands before the start of the daemon.
 link_store() {
-  local store=$1 data=$SG_ENGINE/data layer name file
-  mkdir -m 0711 -- "$data/overlay2" || return
-  cp -a -- "$store/image" "$data/image" || return
-  cp -a -- "$store/overlay2/l" "$data/overlay2/l" || return
-  chmod -R u+w -- "$data/image" "$data/overlay2/l" || return
+  local store=$1 data=$SG_ENGINE/data layer name
+  local -a layers=() files=()
   for layer in "$store"/overlay2/*/; do
     layer=${layer%/}
     name=${layer##*/}
     [[ $name != l ]] || continue
-    mkdir -m 0710 -- "$data/overlay2/$name" "$data/overlay2/$name/work" || return
-    ln -s -- "$layer/diff" "$data/overlay2/$name/diff" || return
-    for file in link lower committed; do
-      [[ ! -e $layer/$file ]] || cp -- "$layer/$file" "$data/overlay2/$name/$file" || return
+    layers+=("$data/overlay2/$name")
+    for name in link lower committed; do
+      [[ ! -e $layer/$name ]] || files+=("${layer##*/}/$name")
     done
+  done
+  mkdir -m 0711 -- "$data/overlay2" || return
+  cp -a -- "$store/image" "$data/image" || return
+  cp -a -- "$store/overlay2/l" "$data/overlay2/l" || return
+  chmod -R u+w -- "$data/image" "$data/overlay2/l" || return
+  mkdir -m 0710 -- "${layers[@]}" "${layers[@]/%//work}" || return
+  (cd -- "$store/overlay2" && exec cp --parents -t "$data/overlay2" -- "${files[@]}") || return
+  for layer in "${layers[@]}"; do
+    ln -s -- "$store/overlay2/${layer##*/}/diff" "$layer/diff" || return
   done
 }
