@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,6 +67,18 @@ def test_the_runner_inherits_no_descriptor_and_no_ignored_signal(bench: Bench) -
     lines = (bench.home / "signals").read_text().splitlines()
     ignored = {line.split()[0]: int(line.split()[1], 16) & 0x7FFF_FFFF for line in lines}
     assert ignored == {"SigIgn:": 0, "SigBlk:": 0}
+
+
+def test_the_output_tells_how_long_the_start_took(bench: Bench) -> None:
+    bench.install_runner("echo 'slurm-gha: in the container'\n" + QUICK)
+    before = time.time()
+    job = bench.run()
+    (started,) = re.findall(r"\Aslurm-gha: started at (\d+\.\d{3})\n", job.output)
+    assert before - 0.001 <= float(started) <= time.time()
+    marks = re.findall(r"^slurm-gha: (.*) after (\d+\.\d{3}) s$", job.output, re.MULTILINE)
+    assert [what for what, _ in marks] == ["configured", "container running", "listening"]
+    assert [float(after) for _, after in marks] == sorted(float(after) for _, after in marks)
+    assert "in the container" not in job.output, "that line is for the script alone"
 
 
 def test_without_any_environment_there_is_a_sane_path_and_a_home(bench: Bench) -> None:

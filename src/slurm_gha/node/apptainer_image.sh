@@ -102,6 +102,7 @@ await_image() {
   end_if_stopped
   ((SG_STATUS == 0)) || fail "$SG_EXIT_IMAGE" "image $SG_IMAGE cannot be used on node $SG_NODE (see above)"
   SG_IMAGE_PATH=$SG_JOB_DIR/image
+  mark 'image there'
 }
 
 # end_getter: with all that it has started.

@@ -30,7 +30,9 @@ get_image_early() {
     trap - EXIT
     exec {SG_LOCK}>&-
     await_engine
+    mark 'engine up'
     get_image
+    mark 'image there'
     printf '%s' "$SG_IMAGE_READY" >"$SG_ENGINE/image.new"
     mv -- "$SG_ENGINE/image.new" "$SG_ENGINE/image"
   ) &

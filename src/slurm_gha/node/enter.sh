@@ -4,6 +4,7 @@
 # enter_container ROOT IMAGE_RUNNER: inside. Becomes the runner in ROOT; IMAGE_RUNNER is where the image has its own.
 enter_container() {
   local root=$1 image=$2 jit entry name
+  printf 'slurm-gha: in the container\n'
   IFS= read -r jit
   umask 022
   if [[ ! -e $root/run.sh ]]; then

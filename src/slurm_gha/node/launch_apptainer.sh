@@ -30,7 +30,10 @@ launcher_prepare() {
 
 launcher_start() {
   await_image
-  [[ -z $SG_DOCKER ]] || await_engine
+  if [[ -n $SG_DOCKER ]]; then
+    await_engine
+    mark 'engine up'
+  fi
   make_runner_root
   choose_overlay_driver
   start_runner run_in_apptainer

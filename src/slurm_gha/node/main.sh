@@ -4,6 +4,7 @@
 SG_SWEEPER=
 
 main() {
+  begin_times
   trap finish EXIT
   watch_signals
   prepare_environment
@@ -18,6 +19,7 @@ main() {
     *) fail "$SG_EXIT_USAGE" "unknown handover '$SG_HANDOVER'" ;;
   esac
   end_if_stopped
+  mark configured
   start_reporter
   launcher_start
   attend "$SG_RUNNER" INT

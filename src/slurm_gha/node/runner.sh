@@ -81,8 +81,13 @@ watch_output() {
   trap - EXIT
   exec {SG_LOCK}>&-
   while IFS= read -r line || [[ -n $line ]]; do
+    if [[ $line == 'slurm-gha: in the container' ]]; then # of enter.sh
+      mark 'container running'
+      continue
+    fi
     printf '%s\n' "$line" 2>/dev/null || true
     if [[ $line =~ ${stamp}'Listening for Jobs' ]]; then
+      mark listening
       report listening
     elif [[ $line =~ ${stamp}'Running job: '(.*)$ ]]; then
       report job_started "${BASH_REMATCH[2]}"

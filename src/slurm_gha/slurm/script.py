@@ -13,7 +13,7 @@ from importlib import resources
 from slurm_gha.domain.pool import Container, Handover, Launcher, Pool
 from slurm_gha.domain.secret import Secret
 
-_COMMON = ("lib", "environment", "signals", "processes", "jobdir", "guard", "claim", "report", "runner")
+_COMMON = ("lib", "times", "environment", "signals", "processes", "jobdir", "guard", "claim", "report", "runner")
 _IMAGE = ("catalogue", "mirror", "rootless")
 _LAUNCHER = {
     Launcher.HOST: (),
