@@ -18,7 +18,7 @@ SHELL_SCRIPTS = .ci/run $(shell find src tools tests benchmarks packaging -name 
 BENCHMARKS ?= burst idle plan
 ARGS ?=
 
-.PHONY: help demo test test-slow engines check lint types bench install system lock settings clean
+.PHONY: help demo test test-slow engines check lint types bench bench-startup install system lock settings clean
 
 help: ## List these commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ types: install ## Types alone.
 
 bench: install ## Benchmarks: burst, idle, plan (BENCHMARKS="plan" for one of them).
 	@for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks $$name $(ARGS); done
+
+bench-startup: install engines ## Start of a runner in a 2 GB image, each way to get it, over 100 Mbit/s (as root; about half an hour).
+	@$(BIN)/python -m benchmarks startup $(ARGS)
 
 install: system $(VENV)/.installed $(if $(wildcard $(OCTOKIT)/package-lock.json),$(OCTOKIT_STAMP)) ## Install what is lacking: system packages, Python environment, Node packages.
 

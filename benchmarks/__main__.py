@@ -10,6 +10,7 @@ from collections.abc import Sequence
 BENCHMARKS = {
     "burst": "many jobs at once on a real Slurm, beside the floor of bare sbatch",
     "idle": "GitHub and Slurm calls in an idle hour",
+    "startup": "from a Slurm job's start to its runner, for each way to get a 2 GB image",
     "plan": "time and memory of one plan(), up to ten thousand queued jobs",
 }
 
