@@ -119,7 +119,7 @@ class DockerCases:
             kill(stage, names[f"kill-{number}"], victim)
         # slurmstepd runs it as slurm_script; the shell that the guard and helpers are have other parents.
         kill(stage, names["script"], "slurm_script")
-        done = stage.until_completed(endings, 120)
+        done = stage.until_completed(endings, 180)
         assert done["success"] == "success"
         assert done["failure"] == "failure"
         assert done["limit"] == "cancelled", "GitHub hears of the end, and need not guess it"

@@ -47,8 +47,8 @@ def images(slurm: PrivateSlurm) -> Iterator[Images]:
 
 @pytest.fixture(scope="class")
 def stage(request: pytest.FixtureRequest, slurm: PrivateSlurm, network: Network, images: Images) -> Iterator[Scene]:
-    """The service with pools ``small`` and ``brief`` (one minute) of the class's launcher."""
+    """The service with pools ``small`` and ``brief`` (two minutes) of the class's launcher."""
     launcher, keys = request.cls.launcher, request.cls.keys
-    pools = [container_pool(launcher, **keys), container_pool(launcher, "brief", slurm={"time": "1m"}, **keys)]
+    pools = [container_pool(launcher, **keys), container_pool(launcher, "brief", slurm={"time": "2m"}, **keys)]
     with container_scene(slurm, network, images, pools, {"slurm": {"signal_before_end": "50s"}}) as made:
         yield made

@@ -102,7 +102,7 @@ def stage(
     images: Images,
     apptainer: str,
 ) -> Iterator[Scene]:
-    """The service with pools ``small`` and ``brief`` (one minute); a class names the fixture that is its image."""
+    """The service with pools ``small`` and ``brief`` (two minutes); a class names the fixture that is its image."""
     keys = dict(request.cls.keys)
     if fixture := request.cls.image_fixture:
         keys["image"] = str(request.getfixturevalue(fixture))
@@ -111,7 +111,7 @@ def stage(
     }
     if request.cls.mirrored:
         tables["images.mirrors"] = {'"docker.io"': f"http://{request.getfixturevalue('mirror')}"}
-    pools = [container_pool("apptainer", **keys), container_pool("apptainer", "brief", slurm={"time": "1m"}, **keys)]
+    pools = [container_pool("apptainer", **keys), container_pool("apptainer", "brief", slurm={"time": "2m"}, **keys)]
     with container_scene(slurm, network, images, pools, tables) as made:
         yield made
 

@@ -97,14 +97,14 @@ def stage(
     published: str,
     programs: str,
 ) -> Iterator[Scene]:
-    """The service with pools ``small`` and ``brief`` (one minute)."""
+    """The service with pools ``small`` and ``brief`` (two minutes)."""
     tables: dict[str, Any] = {
         "slurm": {"signal_before_end": "50s", "node_path": [programs]},
         "images.mirrors": {f'"{published}"': f"http://{published}"},
     }
     request.cls.image = f"{published}/runner:1"
     keys = {**({"image": request.cls.image} if request.cls.by_reference else {}), **request.cls.keys}
-    pools = [container_pool("stargz", **keys), container_pool("stargz", "brief", slurm={"time": "1m"}, **keys)]
+    pools = [container_pool("stargz", **keys), container_pool("stargz", "brief", slurm={"time": "2m"}, **keys)]
     with container_scene(slurm, network, images, pools, tables) as made:
         yield made
 
