@@ -122,12 +122,13 @@ toml() {
 run_podman() {
   local dir=$1
   printf 'set -euo pipefail\n%s\nenter_podman "$@"\n' "$(declare -f enter_podman choose_overlay health_checks)" >"$dir/podman.sh"
-  rootless_confined "$dir" bash -p "$dir/podman.sh" "$dir"
+  rootless_confined "$dir" bash -p "$dir/podman.sh" "$dir" "$SG_PODMAN_STORE"
 }
 
-# enter_podman DIRECTORY: inside the namespaces, where /etc and /run are private and hold links to the node's own.
+# enter_podman DIRECTORY STORE: inside the namespaces, where /etc and /run are private and hold links to the node's own; STORE is
+# the read-only image store, or empty.
 enter_podman() {
-  local dir=$1 entry status site=/etc/.slurm-gha-containers
+  local dir=$1 store=$2 entry status site=/etc/.slurm-gha-containers
   local -a served=()
   rm -rf /run/runc /run/crun
   [[ ! -e /etc/containers ]] || mv /etc/containers "$site"
@@ -144,7 +145,11 @@ enter_podman() {
   choose_overlay "$dir/tmp/overlay" /etc/containers/storage.conf
   # Podman remembers short names of images there.
   mkdir "$dir/cache"
-  mount --bind "$dir/cache" /var/cache
+  if [[ $store == /var/cache/* ]]; then # a store below it must still be seen
+    mkdir -p "$dir/cache/${store#/var/cache/}"
+    mount --rbind "$store" "$dir/cache/${store#/var/cache/}"
+  fi
+  mount --rbind "$dir/cache" /var/cache
   # What Podman starts would keep things there by itself.
   unset -v XDG_RUNTIME_DIR
   health_checks </dev/null >/dev/null 2>&1 &
