@@ -12,7 +12,8 @@ import os
 import signal
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
+from pathlib import Path
 
 from benchmarks.large_image import SIZES, LargeImage, large_image
 from benchmarks.phases import STEP, Phases, PhasesError, median, phases
@@ -133,10 +134,25 @@ def start(stage: Stage, jobs: int) -> list[Phases]:
     (run,) = stage.github.push(PROJECT, files={".github/workflows/startup.yml": json.dumps(workflow)})
     stage.until(lambda: len(stage.live_slurm_jobs()) == jobs, PATIENCE, f"{jobs} runners are submitted")
     names = list(stage.live_slurm_jobs())
+    known = {*names, *_outputs(stage)}
     _partition(stage, "UP")
-    stage.until(lambda: run.status == "completed", PATIENCE, "the run is over")
+    stage.until(lambda: _over(stage, run, known), PATIENCE, "the run is over")
     stage.until(lambda: not stage.leftovers() and not inhabitants(stage.node_dir), PATIENCE, "nothing is left")
     return _told(stage, run, names)
+
+
+def _outputs(stage: Stage) -> dict[str, Path]:
+    """The output of every Slurm job so far, by the runner's name. Slurm itself is not asked: that takes time."""
+    return {file.stem: file for file in stage.output_dir.glob("*.log")}
+
+
+def _over(stage: Stage, run: Run, known: Set[str]) -> bool:
+    """Whether the run is; raises PhasesError once a runner had to be replaced."""
+    outputs = _outputs(stage)
+    if outputs.keys() - known:
+        words = "\n".join(outputs[name].read_text()[-1000:] for name in sorted(outputs))
+        raise PhasesError(f"a runner ended without its job: {words}")
+    return run.status == "completed"
 
 
 def _told(stage: Stage, run: Run, names: Sequence[str]) -> list[Phases]:
@@ -144,8 +160,8 @@ def _told(stage: Stage, run: Run, names: Sequence[str]) -> list[Phases]:
     done = {str(job.runner_name): job for job in stage.github.present_jobs(run)}
     if done.keys() != set(names) or any(job.conclusion != "success" for job in done.values()):
         raise PhasesError(f"not every job succeeded: {[(name, job.conclusion, job.log) for name, job in done.items()]}")
-    outputs = {name: (stage.output_dir / f"{name}.log").read_text() for name in names}
-    return [phases(outputs[name], done[name].log) for name in names]
+    outputs = _outputs(stage)
+    return [phases(outputs[name].read_text(), done[name].log) for name in names]
 
 
 def _partition(stage: Stage, state: str) -> None:
