@@ -47,6 +47,7 @@ iptables iptables
 zstd zstd
 busybox busybox-static
 jq jq
+openssl openssl
 '
 
 # Daemons are often outside an ordinary user's PATH.

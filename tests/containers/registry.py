@@ -19,22 +19,32 @@ TINY = (
 _CONFIGURATION = """version: 0.1
 log: {{level: warn}}
 storage: {{filesystem: {{rootdirectory: {directory}}}}}
-http: {{addr: "{address}:{port}"}}
+http:
+  addr: "{address}:{port}"
+"""
+_TLS = """  tls: {{certificate: {directory}/ca.crt, key: {directory}/ca.key}}
 """
 
 
 @contextmanager
-def registry(network: Network, directory: Path) -> Iterator[str]:
-    """Its host and port; plain HTTP. ``directory`` holds its blobs."""
-    host = f"{network.address}:{PORT}"
+def registry(network: Network, directory: Path, *, port: int = PORT, secure: bool = False) -> Iterator[str]:
+    """Its host and port. ``directory`` holds its blobs, and if it speaks HTTPS the certificate, ``ca.crt``."""
+    host = f"{network.address}:{port}"
     configuration = directory / "registry.yml"
-    configuration.write_text(_CONFIGURATION.format(directory=directory / "blobs", address=network.address, port=PORT))
+    text = _CONFIGURATION.format(directory=directory / "blobs", address=network.address, port=port)
+    if secure:
+        files = ("-keyout", str(directory / "ca.key"), "-out", str(directory / "ca.crt"))
+        names = ("-subj", "/CN=registry", "-addext", f"subjectAltName=IP:{network.address}")
+        run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *files, *names)
+        text += _TLS.format(directory=directory)
+    configuration.write_text(text)
     with (directory / "log").open("wb") as log:
         argv = network.inside(["docker-registry", "serve", str(configuration)])
         process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
         deadline = time.monotonic() + 30
-        while run("curl", "-sf", f"http://{host}/v2/", check=False).returncode != 0:
+        url = f"{'https' if secure else 'http'}://{host}/v2/"
+        while run("curl", "-skf", url, check=False).returncode != 0:
             assert process.poll() is None, (directory / "log").read_text()
             assert time.monotonic() < deadline, "the registry does not answer"
             time.sleep(0.05)

@@ -24,7 +24,7 @@ from slurm_gha.testing.processes import inhabitants
 from slurm_gha.testing.stage import StagePool
 
 # GitHub's own patience with a runner that is gone without a word is minutes; these tests have seconds.
-IMPATIENT = Behaviour(lease=25, session_timeout=10)
+IMPATIENT = Behaviour(lease=20, session_timeout=10)
 
 
 def container_pool(launcher: str, name: str = "small", **keys: Any) -> StagePool:

@@ -32,6 +32,7 @@ touch "$HOME/mine" /tmp/mine /var/tmp/mine
 test "$(ls {node_dir} | wc -l)" = 1
 test ! -e {catalogue}/names
 test -z "$(env | grep JITCONFIG)"
+test -n "$SLURM_JOB_ID"
 grep -q bookworm /etc/os-release
 """
 ROOT = """

@@ -89,7 +89,7 @@ def test_a_job_from_sign_in_to_its_log() -> None:
         assert (job.status, job.runner_name, lease.name) == ("in_progress", "r1", "build")
         await service.clock.sleep(500)
         until = await runner.renew(lease)
-        assert until > lease.message["lockedUntil"]
+        assert until > lease.locked_until
         step = {"external_id": "e", "number": 2, "name": "Run make", "status": 3, "conclusion": 0}
         await runner.update_steps(lease, [step], 1)
         assert [(each["name"], each["status"]) for each in job.steps] == [("Run make", "in_progress")]

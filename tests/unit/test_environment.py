@@ -59,14 +59,17 @@ def test_the_lock_names_versions_alone() -> None:
         assert line.startswith("# ") or re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+!]+", line), line
 
 
-def test_ci_runs_what_the_makefile_calls_test() -> None:
+def test_ci_runs_what_the_readme_calls_test_and_that_is_everything() -> None:
     script = ROOT / ".ci/run"
     assert script.stat().st_mode & stat.S_IXUSR
-    assert script.read_text().rstrip().endswith("exec make test")
-    shown = subprocess.run(["make", "-n", "test"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert script.read_text().rstrip().endswith("exec make test test-slow")
+    assert "\n$ make test test-slow\n" in (ROOT / "README.md").read_text()
+    shown = subprocess.run(["make", "-n", "test", "test-slow"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for part in ("ruff check", "ruff format --check", "mypy", "lint-imports", "shellcheck", "shfmt", "pytest"):
         assert part in shown
     assert "not slow" not in shown
+    assert '-m "not engines"' in shown
+    assert "-m engines" in shown
 
 
 def test_make_alone_lists_the_commands() -> None:

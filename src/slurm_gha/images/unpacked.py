@@ -20,6 +20,8 @@ from slurm_gha.images.reporter import Reporter, step
 _DIRECTORIES = {"dev": 0o755, "proc": 0o755, "sys": 0o755, "tmp": 0o1777, "var/tmp": 0o1777, "run": 0o755}
 _FILES = ("etc/hosts", "etc/resolv.conf", "etc/passwd", "etc/group")
 _ENVIRONMENT = ".singularity.d/env/10-docker2singularity.sh"
+# Right after this one, and not without it, Apptainer sets the variables that a container is given.
+_BASE = ".singularity.d/env/99-base.sh"
 # What keeps a meaning between double quotes.
 _SPECIAL = re.compile(r'["$`\\]')
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -72,12 +74,12 @@ def _furnish(root: Path, config: Mapping[str, Any]) -> None:
         if _is_free(path, root) and not path.exists():
             path.parent.mkdir(exist_ok=True)
             path.touch(mode=0o644)
-    script = environment_script(config.get("Env") or ())
-    path = root / _ENVIRONMENT
-    if _is_free(path, root) and not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(script, encoding="utf-8")
-        path.chmod(0o755)
+    for name, script in ((_ENVIRONMENT, environment_script(config.get("Env") or ())), (_BASE, "#!/bin/sh\n")):
+        path = root / name
+        if _is_free(path, root) and not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(script, encoding="utf-8")
+            path.chmod(0o755)
 
 
 def environment_script(variables: list[str] | tuple[str, ...]) -> str:

@@ -5,7 +5,7 @@
 # to the image go to an overlay in the job directory; Apptainer's own writable layer (--writable-tmpfs) holds 64 MB.
 
 SG_ARGUMENTS=()
-SG_FILES_WATCH=
+SG_PROGRAMS_WATCH=
 
 launcher_prepare() {
   PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin # where the tools of file systems are
@@ -37,12 +37,12 @@ launcher_start() {
   make_runner_root
   choose_overlay_driver
   start_runner run_in_apptainer
-  watch_files &
-  SG_FILES_WATCH=$!
+  watch_programs &
+  SG_PROGRAMS_WATCH=$!
 }
 
 launcher_stop() {
-  end_helper "$SG_FILES_WATCH"
+  end_helper "$SG_PROGRAMS_WATCH"
   end_getter
   stop_engine
 }
@@ -73,9 +73,9 @@ copy_fuse_programs() {
   done
 }
 
-# watch_files: Apptainer does not see the end of a program that serves the container's files, and what runs on them would
-# hang or fail at anything that it has not read yet, until the time limit.
-watch_files() {
+# watch_programs: Apptainer does not see the end of a program that serves the container's files, nor of the daemon beside it,
+# whose network is the container's: what runs in there would hang or fail, until the time limit.
+watch_programs() {
   local pid entrance=
   local -a programs=()
   trap - EXIT
@@ -86,6 +86,7 @@ watch_files() {
     sleep 0.5
     alive "$SG_RUNNER" || exit 0
     programs=()
+    [[ -z $SG_DOCKER ]] || programs=("$SG_DAEMON")
     descendants_of "$SG_RUNNER"
     for pid in "${SG_FOUND[@]}"; do
       parent_of "$pid" || continue
@@ -99,7 +100,7 @@ watch_files() {
   while alive "${programs[@]}"; do sleep 2; done
   # At the end of a container, the runner is gone before they are.
   alive "$entrance" || exit 0
-  say "a file system of the container of Slurm job $SG_SLURM_ID has failed; ending it"
+  say "the container of Slurm job $SG_SLURM_ID has lost its files or its engine; ending it"
   kill -KILL -- "-$SG_RUNNER" 2>/dev/null || true
 }
 

@@ -252,10 +252,12 @@ class Listener:
         execution.cancel()
 
     async def _renew(self, connection: RunnerConnection, lease: JobLease, execution: JobExecution) -> None:
+        until = lease.locked_until
         while True:
-            await self._clock.sleep(RENEW_SECONDS)
+            # GitHub's leases last ten minutes; a simulated one's may be shorter than the time between two renewals.
+            await self._clock.sleep(min(RENEW_SECONDS, max(1.0, (until - self._clock.now()) / 3)))
             try:
-                await connection.renew(lease)
+                until = await connection.renew(lease)
             except JobGoneError as error:
                 self._say(f"The job's lease is lost: {error}")
                 execution.cancel()

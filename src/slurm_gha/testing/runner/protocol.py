@@ -13,6 +13,7 @@ import json
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import anyio
@@ -151,6 +152,10 @@ class JobLease:
         return str(self.message["jobDisplayName"])
 
     @property
+    def locked_until(self) -> float:
+        return _time(self.message["lockedUntil"])
+
+    @property
     def results_url(self) -> str:
         return str(self.message["variables"]["system.github.results_endpoint"]["value"])
 
@@ -232,13 +237,13 @@ class RunnerConnection:
             raise JobGoneError(_text(answer), status=answer.status_code)
         return JobLease(_checked(answer), offer.run_service_url)
 
-    async def renew(self, job: JobLease) -> str:
+    async def renew(self, job: JobLease) -> float:
         """Keep the job for another while; until when."""
         body = {"planId": job.plan_id, "jobId": job.job_id}
         answer = await self._call("POST", job.run_service_url + "renewjob", body)
         if answer.status_code == 404:
             raise JobGoneError(_text(answer), status=404)
-        return str(_checked(answer)["lockedUntil"])
+        return _time(_checked(answer)["lockedUntil"])
 
     async def complete(
         self, job: JobLease, result: str, outputs: Mapping[str, str] | None = None, steps: Sequence[Message] = ()
@@ -365,6 +370,11 @@ class RunnerConnection:
         signed = b".".join(_base64url(json.dumps(part).encode()) for part in (header, claims))
         signature = self._configuration.key().sign(signed, padding.PKCS1v15(), hashes.SHA256())
         return b".".join((signed, _base64url(signature))).decode()
+
+
+def _time(text: str) -> float:
+    """Seconds since 1970 of a time as the services write it."""
+    return datetime.fromisoformat(text).timestamp()
 
 
 def _base64url(data: bytes) -> bytes:
