@@ -97,18 +97,13 @@ def stage(
     published: str,
     programs: str,
 ) -> Iterator[Scene]:
-    """The service with pools ``small`` and ``brief`` (two minutes)."""
+    """The service with pools ``small`` and ``brief`` (one minute)."""
     tables: dict[str, Any] = {
         "slurm": {"signal_before_end": "50s", "node_path": [programs]},
         "images.mirrors": {f'"{published}"': f"http://{published}"},
     }
     request.cls.image = f"{published}/runner:1"
-<<<<<<< HEAD
-    keys = {**({"image": request.cls.image} if request.cls.by_reference else {}), **request.cls.keys}
-    pools = [container_pool("stargz", **keys), container_pool("stargz", "brief", slurm={"time": "2m"}, **keys)]
-=======
     pools = [container_pool("stargz"), container_pool("stargz", "brief", slurm={"time": "1m"})]
->>>>>>> 8de6ecf (Unpacked images take the variables of a job; the stand-in runner keeps short leases; a job beside an Apptainer's engine ends with it)
     with container_scene(slurm, network, images, pools, tables) as made:
         yield made
 
