@@ -37,6 +37,8 @@ class DockerCases:
     image: ClassVar[str] = "runner:1"
     # The processes of a job, by the names of their commands: each is killed, in a job of its own.
     victims: ClassVar[tuple[str, ...]]
+    # Those of them that the engine starts anew, so that the job goes on.
+    replaced: ClassVar[tuple[str, ...]] = ()
 
     def busy(self) -> str:
         return BUSY.format(image=self.image)
@@ -119,7 +121,12 @@ class DockerCases:
             kill(stage, names[f"kill-{number}"], victim)
         # slurmstepd runs it as slurm_script; the shell that the guard and helpers are have other parents.
         kill(stage, names["script"], "slurm_script")
-        done = stage.until_completed(endings, 180)
+        lasting = {f"kill-{number}" for number, victim in enumerate(self.victims) if victim in self.replaced}
+        stage.until(lambda: open_jobs(stage, endings) <= lasting, 180, "all jobs but those that go on are over")
+        if lasting:
+            stage.github.cancel_run("lab/demo", endings.id)
+        done = stage.until_completed(endings, 60)
+        assert {key for key in victims if done[key] == "cancelled"} == lasting, "the job went on without it"
         assert done["success"] == "success"
         assert done["failure"] == "failure"
         assert done["limit"] == "cancelled", "GitHub hears of the end, and need not guess it"
@@ -141,6 +148,10 @@ def kill(stage: Scene, slurm_id: str, command: str) -> None:
     pid = next((pid for pid, name in sorted(found.items()) if name == command), None)
     assert pid is not None, f"no {command} among {sorted(set(found.values()))}"
     os.kill(pid, signal.SIGKILL)
+
+
+def open_jobs(stage: Scene, run: Run) -> set[str]:
+    return {each.key for each in stage.github.present_jobs(run) if each.status != "completed"}
 
 
 def content(images: Images) -> list[str]:

@@ -133,6 +133,7 @@ class ApptainerCases:
     mirrored: ClassVar[bool] = False
     image: ClassVar[str] = "runner:1"
     victims: ClassVar[tuple[str, ...]]
+    replaced: ClassVar[tuple[str, ...]] = ()
 
     def busy(self) -> str:
         return "sleep 300"
@@ -202,6 +203,7 @@ class TestDocker(DockerCases):
     mirrored: ClassVar[bool] = True
     keys: ClassVar[dict[str, Any]] = {"docker_in_job": True}
     victims = ("starter", "appinit", "rootlesskit", "slirp4netns", "dockerd", "containerd", "run.sh", "python3")
+    replaced = ("containerd",)
 
     def busy(self) -> str:
         return f"{TINY}docker run -d tiny:1 sh -c 'trap \"\" TERM; sleep 300'; sleep 300"

@@ -21,6 +21,7 @@ class TestDocker(DockerCases):
         "python3",
         "act",
     )
+    replaced = ("containerd",)
 
     def test_a_store_of_another_engine_is_left_alone(self, stage: Scene, images: Images) -> None:
         """One line says why, and the image is had in another way."""

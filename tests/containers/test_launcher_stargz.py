@@ -103,7 +103,7 @@ def stage(
         "images.mirrors": {f'"{published}"': f"http://{published}"},
     }
     request.cls.image = f"{published}/runner:1"
-    pools = [container_pool("stargz"), container_pool("stargz", "brief", slurm={"time": "1m"})]
+    pools = [container_pool("stargz"), container_pool("stargz", "brief", slurm={"time": "2m"})]
     with container_scene(slurm, network, images, pools, tables) as made:
         yield made
 
