@@ -76,12 +76,13 @@ class DockerCases:
     def test_a_hostile_job_gets_nowhere(self, stage: Scene, images: Images) -> None:
         catalogue, service = images.catalogue, f"{stage.port}/healthz"
         before = content(images)
+        # Not "rm -f", which is content where there is nothing.
         reaches = {
             "logs of others": f"ls /host{stage.output_dir}/*",
             "the journal": f"ls /host{stage.state_dir}/*",
             "directories of others": f"ls -d /host{stage.node_dir}/sg-* | grep -v /sg-$SLURM_JOB_ID$",
-            "the catalogue": f"touch /host{catalogue}/x || rm -rf /host{catalogue}/names/runner",
-            "the stores": f"touch /host{images.stores}/x || rm -rf /host{images.stores}/*/image",
+            "the catalogue": f"touch /host{catalogue}/x || rm -r /host{catalogue}/names/runner",
+            "the stores": f"touch /host{images.stores}/x || rm -r /host{images.stores}/*/image",
             "processes of others": "grep -l slurmctld /host/proc/[0-9]*/comm",
             "the loopback of the node": f"curl -s -m 3 http://127.0.0.1:{service} || curl -s -m 3 http://10.0.2.2:{service}",
         }
