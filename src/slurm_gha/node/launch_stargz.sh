@@ -51,8 +51,13 @@ choose_lazy_form() {
 configure_snapshotter() {
   local pair host
   local -A lines=()
-  # A job ends before there is anything to measure, and ports would clash.
-  [[ $SG_SNAPSHOTTER != stargz ]] || printf 'no_prometheus = true\n'
+  # A job ends before there is anything to measure, and ports would clash. Fetching also what nobody has read yet would
+  # bring every job the whole image.
+  if [[ $SG_SNAPSHOTTER == stargz ]]; then
+    printf 'no_prometheus = true\nno_background_fetch = true\n'
+  else
+    printf '[background_fetch]\ndisable = true\n'
+  fi
   for pair in "${SG_MIRRORS[@]}"; do
     host=${pair#*://}
     host=${host%%/*}
