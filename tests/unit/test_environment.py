@@ -64,7 +64,8 @@ def test_ci_runs_what_the_readme_calls_test_and_that_is_everything() -> None:
     assert script.stat().st_mode & stat.S_IXUSR
     assert script.read_text().rstrip().endswith("exec make test test-slow")
     assert "\n$ make test test-slow\n" in (ROOT / "README.md").read_text()
-    shown = subprocess.run(["make", "-n", "test", "test-slow"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    argv = ["make", "-n", "test", "test-slow"]
+    shown = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for part in ("ruff check", "ruff format --check", "mypy", "lint-imports", "shellcheck", "shfmt", "pytest"):
         assert part in shown
     assert "not slow" not in shown
