@@ -157,11 +157,12 @@ def indexed(network: Network, images: Images, programs: str) -> Iterator[tuple[s
         run(f"{programs}/ctr", *address, "images", "push", "--skip-verify", reference)
         # It keeps what it makes below a directory of the system's: in a mount namespace, that is another one.
         own = 'mkdir "$1/own" && mount --bind "$1/own" /var/lib && "${@:2}" create "$0" && "${@:2}" push -k "$0"'
-        run("unshare", "--mount", "bash", "-c", own, reference, directory, f"{programs}/soci", *address)
+        trusted = f"SSL_CERT_FILE={directory}/ca.crt"
+        run("env", trusted, "unshare", "--mount", "bash", "-c", own, reference, directory, f"{programs}/soci", *address)
         trusting = Path(directory) / "bin"
         trusting.mkdir(mode=0o755)
         for program in ("dockerd", "soci-snapshotter-grpc"):
-            words = f'#!/bin/sh\nSSL_CERT_FILE={directory}/ca.crt exec {programs}/{program} "$@"\n'
+            words = f'#!/bin/sh\n{trusted} exec {programs}/{program} "$@"\n'
             (trusting / program).write_text(words)
             (trusting / program).chmod(0o755)
         yield reference, str(trusting)
