@@ -103,16 +103,19 @@ def stage(
     images: Images,
     apptainer: str,
 ) -> Iterator[Scene]:
-    """The service with pools ``small`` and ``brief`` (two minutes); a class names the fixture that is its image."""
+    """The service with pools ``small`` and ``brief``; a class names the fixture that is its image."""
     keys = dict(request.cls.keys)
     if fixture := request.cls.image_fixture:
         keys["image"] = str(request.getfixturevalue(fixture))
     tables: dict[str, Any] = {
-        "slurm": {"signal_before_end": "50s", "node_path": [apptainer]},
+        "slurm": {"signal_before_end": request.cls.warning, "node_path": [apptainer]},
     }
     if request.cls.mirrored:
         tables["images.mirrors"] = {'"docker.io"': f"http://{request.getfixturevalue('mirror')}"}
-    pools = [container_pool("apptainer", **keys), container_pool("apptainer", "brief", slurm={"time": "2m"}, **keys)]
+    pools = [
+        container_pool("apptainer", **keys),
+        container_pool("apptainer", "brief", slurm={"time": request.cls.limit}, **keys),
+    ]
     with container_scene(slurm, network, images, pools, tables) as made:
         yield made
 
@@ -134,6 +137,7 @@ class ApptainerCases:
     image: ClassVar[str] = "runner:1"
     victims: ClassVar[tuple[str, ...]]
     replaced: ClassVar[tuple[str, ...]] = ()
+    limit, warning = "1m", "50s"
 
     def busy(self) -> str:
         return "sleep 300"
@@ -204,6 +208,7 @@ class TestDocker(DockerCases):
     keys: ClassVar[dict[str, Any]] = {"docker_in_job": True}
     victims = ("starter", "appinit", "rootlesskit", "slirp4netns", "dockerd", "containerd", "run.sh", "python3")
     replaced = ("containerd",)
+    limit, warning = "2m", "80s"  # a dozen daemons start at once
 
     def busy(self) -> str:
         return f"{TINY}docker run -d tiny:1 sh -c 'trap \"\" TERM; sleep 300'; sleep 300"
