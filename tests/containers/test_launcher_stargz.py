@@ -97,9 +97,9 @@ def stage(
     published: str,
     programs: str,
 ) -> Iterator[Scene]:
-    """The service with pools ``small`` and ``brief`` (two minutes, and told so after one third)."""
+    """The service with pools ``small`` and ``brief`` (two minutes, of which starting may take one)."""
     tables: dict[str, Any] = {
-        "slurm": {"signal_before_end": "80s", "node_path": [programs]},
+        "slurm": {"signal_before_end": "40s", "node_path": [programs]},
         "images.mirrors": {f'"{published}"': f"http://{published}"},
     }
     request.cls.image = f"{published}/runner:1"
