@@ -120,6 +120,8 @@ def test_gc_keeps_what_a_live_slurm_job_uses(tmp_path: Path) -> None:
         image("import", str(slurm.home / "small.tar"), "--name", "small")
         (digest,) = (path.name for path in place.iterdir() if len(path.name) == 64)
         number = slurm.run("sbatch", "--parsable", "--wrap", "sleep 300").stdout.strip()
+        state = ("squeue", "-h", "-j", number, "-o", "%T")
+        wait_until(lambda: slurm.run(*state).stdout.strip() == "RUNNING", lambda: "the job does not start")
         marker = place / "uses" / digest / f"{slurm.cluster_name}.{number}"
         slurm.run("mkdir", str(marker.parent))
         slurm.run("touch", str(marker))

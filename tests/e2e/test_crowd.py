@@ -42,7 +42,8 @@ def test_limits_hold(slurm: PrivateSlurm) -> None:
 
 def test_stolen_labels_heal(slurm: PrivateSlurm) -> None:
     """Runners take any job that their labels allow: those made for picky jobs are taken by easy ones."""
-    pools = [pool("small"), pool("large", cpus=2)]
+    # A runner that lost its job when it was online already waits for another until this time-out.
+    pools = [pool("small", idle_timeout="5s"), pool("large", cpus=2, idle_timeout="5s")]
     with scene(slurm, pools=pools, behaviour=Behaviour(steal=True)) as stage:
         easy = job("sleep 1", labels=["self-hosted"], strategy={"matrix": {"number": list(range(6))}})
         picky = job("sleep 1", labels=["self-hosted", "large"], strategy={"matrix": {"number": list(range(4))}})

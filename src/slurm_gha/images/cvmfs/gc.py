@@ -19,7 +19,8 @@ def unneeded(published: Listing, min_age: float, in_use: Callable[[str], bool], 
     """The digests that may go. The youngest image stays in any case."""
     named = set(published.names.values())
     images = {digest: when for digest, when in published.images.items() if is_digest(digest)}
-    youngest = max(images, key=lambda digest: (images[digest], digest), default=None)
+    # Times are whole seconds: of two from the same one, that with a name.
+    youngest = max(images, key=lambda digest: (images[digest], digest in named, digest), default=None)
     return tuple(
         digest
         for digest in sorted(images)
