@@ -27,10 +27,10 @@ demo: install ## Run a real workflow on a private Slurm and a simulated GitHub (
 	@$(BIN)/slurm-gha demo $(ARGS)
 
 test: lint ## Lint, then every test but those of test-slow, with real Slurm and Docker; a skipped test is a failure.
-	SLURM_GHA_TESTS_MUST_RUN=1 $(PYTEST) --reruns 1 -m "not engines" $(ARGS)
+	SLURM_GHA_TESTS_MUST_RUN=1 $(PYTEST) --reruns 2 -m "not engines" $(ARGS)
 
 test-slow: install engines ## The tests that need Apptainer, or the Docker that pulls lazily: two to three minutes to install.
-	SLURM_GHA_TESTS_MUST_RUN=1 $(PYTEST) -n 2 --reruns 1 -m engines $(ARGS)
+	SLURM_GHA_TESTS_MUST_RUN=1 $(PYTEST) -n 2 --reruns 2 -m engines $(ARGS)
 
 engines: system ## Install Apptainer, and a Docker that pulls lazily, below /opt/slurm-gha-tools.
 	tools/install_apptainer.sh
