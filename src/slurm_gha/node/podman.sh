@@ -253,7 +253,6 @@ find_podman_store() {
 
 # podman_store_fits DIRECTORY: else the reason into $why.
 podman_store_fits() {
-  local range
   if [[ ! -r $1/overlay-images/images.json || ! -x $1/overlay ]]; then
     why="$1 cannot be read on node $SG_NODE"
     return 1
@@ -268,15 +267,5 @@ podman_store_fits() {
     why="it was made with the storage driver '$SG_VALUE', and this is overlay"
     return 1
   fi
-  image_value podman.env UID || true
-  if [[ $SG_VALUE != "$EUID" ]]; then
-    why="it was made for uid $SG_VALUE, and this is uid $EUID"
-    return 1
-  fi
-  image_value podman.env SUBUID || true
-  range=$(subordinate_base)
-  if [[ $SG_VALUE != "$range" ]]; then
-    why="it was made for subordinate ids from $SG_VALUE on, and here they begin at ${range:-none}"
-    return 1
-  fi
+  made_for_this_user podman.env
 }

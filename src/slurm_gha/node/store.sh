@@ -16,7 +16,7 @@ seed_store() {
 
 # store_fits MOUNT: whether this engine, as this user, can use it; else the reason into $why.
 store_fits() {
-  local range wanted
+  local wanted
   if [[ ! -d $1/overlay2 || ! -d $1/image/overlay2 ]]; then
     why="it is not mounted at $1 on node $SG_NODE"
     return 1
@@ -27,12 +27,19 @@ store_fits() {
     why="it was made by dockerd $wanted, and node $SG_NODE has $(dockerd_version)"
     return 1
   fi
-  image_value store.env UID || true
+  made_for_this_user store.env
+}
+
+# made_for_this_user FILE: whether the store that FILE of the image describes has files of this user's ids, which are written
+# into it; else the reason into the caller's why.
+made_for_this_user() {
+  local range
+  image_value "$1" UID || true
   if [[ $SG_VALUE != "$EUID" ]]; then
     why="it was made for uid $SG_VALUE, and this is uid $EUID"
     return 1
   fi
-  image_value store.env SUBUID || true
+  image_value "$1" SUBUID || true
   range=$(subordinate_base)
   if [[ $SG_VALUE != "$range" ]]; then
     why="it was made for subordinate ids from $SG_VALUE on, and here they begin at ${range:-none}"

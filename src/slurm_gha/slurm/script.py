@@ -18,7 +18,7 @@ _IMAGE = ("catalogue", "mirror", "rootless")
 _LAUNCHER = {
     Launcher.HOST: (),
     Launcher.DOCKER: (*_IMAGE, "store", "container", "enter"),
-    Launcher.PODMAN: (*_IMAGE, "podman", "podman_relay", "container", "enter"),
+    Launcher.PODMAN: (*_IMAGE, "store", "podman", "podman_relay", "container", "enter"),
     Launcher.APPTAINER: (*_IMAGE, "apptainer_image", "enter"),
     Launcher.STARGZ: (*_IMAGE, "container", "enter"),
 }
