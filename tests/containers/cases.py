@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+from pathlib import Path
 from typing import Any, ClassVar
 
 from tests.containers.site import Images, processes_of_job
@@ -123,7 +125,11 @@ class DockerCases:
         # slurmstepd runs it as slurm_script; the shell that the guard and helpers are have other parents.
         kill(stage, names["script"], "slurm_script")
         lasting = {f"kill-{number}" for number, victim in enumerate(self.victims) if victim in self.replaced}
-        stage.until(lambda: open_jobs(stage, endings) <= lasting, 180, "all jobs but those that go on are over")
+        stage.until(
+            lambda: open_jobs(stage, endings) <= lasting,
+            180,
+            lambda: f"over are all jobs but those that go on, {sorted(lasting)}; open: {open_jobs(stage, endings)}",
+        )
         if lasting:
             stage.github.cancel_run("lab/demo", endings.id)
         done = stage.until_completed(endings, 60)
@@ -144,11 +150,20 @@ class DockerCases:
 
 
 def kill(stage: Scene, slurm_id: str, command: str) -> None:
-    """SIGKILL to the first process of the Slurm job with that command's name."""
+    """SIGKILL to the process of the Slurm job with that command's name that has run longest."""
     found = processes_of_job(stage, slurm_id)
-    pid = next((pid for pid, name in sorted(found.items()) if name == command), None)
+    # Process ids begin anew after a few thousand, so a lower one is not always an older process.
+    pid = min((pid for pid, name in found.items() if name == command), key=started, default=None)
     assert pid is not None, f"no {command} among {sorted(set(found.values()))}"
     os.kill(pid, signal.SIGKILL)
+
+
+def started(pid: int) -> int:
+    """When a process began, in clock ticks since the boot of the machine; 0 where it is gone."""
+    with contextlib.suppress(OSError):
+        # The command, in brackets, may hold anything; the time is the 20th field after it (proc_pid_stat(5)).
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    return 0
 
 
 def open_jobs(stage: Scene, run: Run) -> set[str]:

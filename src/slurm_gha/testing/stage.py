@@ -324,15 +324,16 @@ class Stage:
 
     # Looking
 
-    def until(self, holds: Callable[[], Any], seconds: float, what: str) -> Any:
-        """Wait until ``holds()`` is true and give its value; raises StageError after ``seconds``."""
+    def until(self, holds: Callable[[], Any], seconds: float, what: str | Callable[[], str]) -> Any:
+        """Wait until ``holds()`` is true and give its value; raises StageError, with ``what``, after ``seconds``."""
         deadline = time.monotonic() + seconds
         while True:
             value = holds()
             if value:
                 return value
             if time.monotonic() > deadline:
-                raise StageError(f"not within {seconds:.0f} s: {what}\n{self.log_end()}")
+                awaited = what if isinstance(what, str) else what()
+                raise StageError(f"not within {seconds:.0f} s: {awaited}\n{self.log_end()}")
             time.sleep(0.05)
 
     def slurm_jobs(self) -> dict[str, str]:
