@@ -72,7 +72,7 @@ class ClaimDesk:
         if not self._journal.begin_claim(name, self._clock.now(), slurm_id, node):
             raise self._denied(name, "its claim has been used")
         try:
-            minted = await mint(self._scopes[record.scope], name, pool)
+            minted = await mint(self._scopes[record.scope], record, pool)
         except RateLimited as error:
             self._journal.release_claim(name)
             raise TryLater(max(1.0, error.until - self._clock.now())) from error

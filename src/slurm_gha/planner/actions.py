@@ -7,16 +7,25 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from slurm_gha.domain.job import Job
+from slurm_gha.domain.labels import Labels
+from slurm_gha.domain.pool import SlurmRequest
 from slurm_gha.domain.slurm import SlurmJob
 
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """One new runner of ``pool`` for ``scope``. ``job`` is the demand that caused it: a hint, no binding."""
+    """One new runner of ``pool`` for ``scope``. ``job`` is the demand that caused it: a hint, no binding.
+
+    ``labels`` and ``request`` are the runner's where they differ from the pool's own. ``scale_set``: it is registered
+    through the pool's scale set.
+    """
 
     pool: str
     scope: str
     job: Job | None = None
+    labels: Labels | None = None
+    request: SlurmRequest | None = None
+    scale_set: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Mapping
 
 from slurm_gha.domain.job import Job, JobStatus
-from slurm_gha.domain.labels import Labels, satisfies
 from slurm_gha.domain.pool import Policy, Pool
 from slurm_gha.domain.runner import Phase, Runner
 from slurm_gha.domain.slurm import SlurmStage
 from slurm_gha.domain.world import World
 from slurm_gha.planner.actions import Submit, Waiting
 from slurm_gha.planner.matching import Matching, job_order
+from slurm_gha.planner.serving import Option, Serving
 from slurm_gha.planner.verdicts import Use, Verdict
 
 
@@ -24,17 +24,23 @@ class Admission:
     """
 
     def __init__(
-        self, world: World, policy: Policy, now: float, verdicts: Mapping[str, Verdict], failing: Mapping[str, str]
+        self,
+        world: World,
+        policy: Policy,
+        serving: Serving,
+        now: float,
+        verdicts: Mapping[str, Verdict],
+        failing: Mapping[str, str],
     ) -> None:
         self._world = world
         self._policy = policy
+        self._serving = serving
         self._now = now
         self._failing = failing
         self._live = Counter(
             runner.record.pool for runner in world.runners if verdicts[runner.name].use not in (Use.ENDED, Use.LOST)
         )
         self._total = self._live.total()
-        self._pools: dict[tuple[str, Labels], tuple[Pool, ...]] = {}
         # Pools in trouble that have their one runner on trial: from an earlier round, or from this one.
         self._trials = {
             runner.record.pool
@@ -57,26 +63,19 @@ class Admission:
             if name is not None:
                 waiting.append(Waiting(job, _covered_by(runners[name]), name))
                 continue
-            pools = self._pools_for(job)
-            if not pools:
-                waiting.append(Waiting(job, self._unservable(job), unservable=True))
+            options = self._serving.options(job)
+            if not options:
+                waiting.append(Waiting(job, self._serving.obstacle(job), unservable=True))
                 continue
-            pool, reason = self._room(pools)
-            if pool is not None:
-                self._live[pool.name] += 1
+            option, reason = self._room(options)
+            if option is not None:
+                self._live[option.pool.name] += 1
                 self._total += 1
-                submissions.append(Submit(pool.name, job.scope, job))
+                submissions.append(_submit(option, job))
             waiting.append(Waiting(job, reason))
         return tuple(submissions), tuple(waiting)
 
-    def _pools_for(self, job: Job) -> tuple[Pool, ...]:
-        key = (job.scope, job.labels)
-        if key not in self._pools:
-            serving = (pool for pool in self._policy.pools if job.scope in pool.scopes)
-            self._pools[key] = tuple(pool for pool in serving if satisfies(pool.labels, job.labels))
-        return self._pools[key]
-
-    def _room(self, pools: tuple[Pool, ...]) -> tuple[Pool | None, str]:
+    def _room(self, options: tuple[Option, ...]) -> tuple[Option | None, str]:
         if self._world.draining:
             return None, "the service is draining: no new runner is started"
         if not self._world.slurm.readable:
@@ -84,10 +83,10 @@ class Admission:
         if self._total >= self._policy.max_runners:
             return None, f"the limit of {self._policy.max_runners} runners over all pools is reached"
         reasons = []
-        for pool in pools:
-            held = self._held_back(pool)
+        for option in options:
+            held = self._held_back(option.pool)
             if held is None:
-                return pool, f"a runner of pool {pool.name} is being submitted"
+                return option, f"a runner of pool {option.pool.name} is being submitted"
             reasons.append(held)
         return None, "; ".join(reasons)
 
@@ -107,16 +106,17 @@ class Admission:
         self._trials.add(pool.name)
         return None
 
-    def _unservable(self, job: Job) -> str:
-        """The labels that stand in the way, named against the pool that comes closest."""
-        serving = [pool for pool in self._policy.pools if job.scope in pool.scopes]
-        if not serving:
-            return f"no pool serves scope {job.scope}"
-        if not job.labels:
-            return "it asks for no label, only for a runner group, and GitHub does not tell which"
-        closest = min(serving, key=lambda pool: (len(job.labels - pool.labels), pool.name))
-        missing = ", ".join(sorted(job.labels - closest.labels))
-        return f"no pool has all of its labels (the closest, {closest.name}, lacks: {missing})"
+
+def _submit(option: Option, job: Job) -> Submit:
+    pool = option.pool
+    return Submit(
+        pool.name,
+        job.scope,
+        job,
+        labels=None if option.labels == pool.labels else option.labels,
+        request=None if option.request == pool.request else option.request,
+        scale_set=job.scale_set is not None,
+    )
 
 
 def _on_trial(runner: Runner, verdict: Verdict, world: World) -> bool:
