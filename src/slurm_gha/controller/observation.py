@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 import anyio
 
 from slurm_gha.controller.ports import Cluster, GitHubScope
+from slurm_gha.controller.scalesets import ScaleSetBook, merged
 from slurm_gha.domain.clock import Clock
 from slurm_gha.domain.job import Job, JobStatus
 from slurm_gha.domain.runner import Registration, Runner, RunnerRecord, name_prefix
@@ -44,7 +45,10 @@ class _ScopeReading:
 
 
 class Observer:
-    """Reads Slurm and GitHub, keeps the latest answers, and never mistakes silence for absence."""
+    """Reads Slurm and GitHub, keeps the latest answers, and never mistakes silence for absence.
+
+    ``listed``: the scopes that are read over REST, all of them unless told otherwise; ``scale_sets`` knows of the rest.
+    """
 
     def __init__(
         self,
@@ -55,7 +59,11 @@ class Observer:
         journal: Journal,
         clock: Clock,
         bus: Bus,
+        scale_sets: ScaleSetBook | None = None,
+        listed: Collection[str] | None = None,
     ) -> None:
+        self._scale_sets = scale_sets
+        self._listed = frozenset(scopes if listed is None else listed)
         self._prefix = name_prefix(installation)
         self._scopes = scopes
         self._cluster = cluster
@@ -137,6 +145,8 @@ class Observer:
 
     async def look_at_runners(self, scope: str) -> None:
         """Read a scope's registrations."""
+        if scope not in self._listed:
+            return
         reading = self._readings[scope]
         began = self._clock.now()
         try:
@@ -151,6 +161,8 @@ class Observer:
 
     async def look_at_jobs(self, scope: str, repositories: Iterable[str] | None = None) -> None:
         """Read the queued and running jobs of some repositories of a scope, or of all of them."""
+        if scope not in self._listed:
+            return
         reading = self._readings[scope]
         if repositories is None:
             began = self._clock.now()
@@ -207,7 +219,7 @@ class Observer:
 
     def _announce(self, scope: str, reading: _ScopeReading) -> None:
         """One event when a scope becomes unreadable, one when it is readable again."""
-        view = self._scope_view(scope)
+        view = self._listed_view(scope)
         error = view.jobs_error or view.runners_error
         if error is not None and reading.readable is not False:
             reading.readable = False
@@ -217,6 +229,13 @@ class Observer:
             self._bus.emit(GitHubReadable(at=self._clock.now(), scope=scope))
 
     def _scope_view(self, scope: str) -> ScopeView:
+        queues = self._scale_sets if self._scale_sets is not None and scope in self._scale_sets.scopes() else None
+        if scope not in self._listed:
+            return queues.view(scope) if queues is not None else ScopeView(scope)
+        listed = self._listed_view(scope)
+        return listed if queues is None else merged(listed, queues.view(scope))
+
+    def _listed_view(self, scope: str) -> ScopeView:
         reading = self._readings[scope]
         repositories = reading.repositories.values()
         times = [repository.at for repository in repositories]
@@ -229,10 +248,8 @@ class Observer:
 
     def world(self, *, surplus_since: Mapping[str, float], last_tried: Mapping[str, float], draining: bool) -> World:
         """The snapshot of this moment."""
-        jobs = tuple(
-            job for reading in self._readings.values() for repo in reading.repositories.values() for job in repo.jobs
-        )
         records = self._journal.open_records()
+        jobs = self._jobs(records)
         open_names = {record.name for record in records}
         open_ids = {record.slurm_id for record in records}
         taken = {job.runner_name: job.id for job in jobs if job.status is JobStatus.IN_PROGRESS and job.runner_name}
@@ -256,10 +273,26 @@ class Observer:
             draining=draining,
         )
 
+    def _jobs(self, records: Iterable[RunnerRecord]) -> tuple[Job, ...]:
+        """What REST lists, without what is left to scale sets, and what they hold."""
+        listed = (
+            job for reading in self._readings.values() for repo in reading.repositories.values() for job in repo.jobs
+        )
+        queues = self._scale_sets
+        if queues is None:
+            return tuple(listed)
+        runners = [(record, self._slurm_of(record)) for record in records]
+        return (*(job for job in listed if not queues.covers(job)), *queues.jobs(runners))
+
+    def _slurm_of(self, record: RunnerRecord) -> SlurmJob | None:
+        if record.slurm_id is None:
+            return None
+        return self._slurm_jobs.get(record.slurm_id) or self._vanished.get(record.slurm_id)
+
     def _runner(self, record: RunnerRecord, taken: Mapping[str, int]) -> Runner:
-        slurm = None
-        if record.slurm_id is not None:
-            slurm = self._slurm_jobs.get(record.slurm_id) or self._vanished.get(record.slurm_id)
+        slurm = self._slurm_of(record)
+        if record.scale_set and self._scale_sets is not None:
+            return Runner(record, slurm, self._scale_sets.registration(record, slurm), taken.get(record.name))
         reading = self._readings.get(record.scope)
         registration = reading.runners.get(record.name) if reading is not None else None
         return Runner(record, slurm, registration, taken.get(record.name))

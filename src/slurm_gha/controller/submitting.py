@@ -9,7 +9,6 @@ import anyio
 
 from slurm_gha.controller.comment import comment
 from slurm_gha.controller.edges import Edges, Ledger
-from slurm_gha.controller.minting import mint
 from slurm_gha.domain.pool import Handover, Policy, Pool, SlurmRequest
 from slurm_gha.domain.runner import RunnerRecord, runner_name
 from slurm_gha.domain.secret import Secret
@@ -134,7 +133,7 @@ class Submitter:
     async def _mint_ahead(self, record: RunnerRecord, pool: Pool) -> str:
         """Register now and leave the configuration where the batch script will read it."""
         assert self._edges.handover is not None
-        minted = await mint(self._edges.scopes[record.scope], record, pool)
+        minted = await self._edges.registering.mint(record, pool)
         self._edges.journal.minted(record.name, minted.registration_id, self._edges.now(), None)
         return str(self._edges.handover.write(record.name, minted.config))
 
@@ -150,7 +149,9 @@ class Submitter:
         if record is None or pool is None or record.registration_id is None:
             return
         try:
-            await self._edges.scopes[record.scope].remove(record.registration_id)
+            await self._edges.registering.remove(
+                record.scope, record.registration_id, scale_set=record.scale_set
+            )
             await self._mint_ahead(record, pool)
         except GitHubError as error:
             self._emit(events.GitHubUnreadable(at=self._edges.now(), scope=record.scope, error=str(error)))

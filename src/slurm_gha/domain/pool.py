@@ -80,7 +80,8 @@ class SlurmRequest:
 class Pool:
     """One kind of runner. ``labels`` are what it registers with; durations are seconds.
 
-    ``runner_dir`` is a runner on the node, "" for the one in the container's image.
+    ``runner_dir`` is a runner on the node, "" for the one in the container's image. ``scale_set``: the name of its
+    scale set in scopes that use them, "" for the pool's own name.
     """
 
     name: str
@@ -95,6 +96,12 @@ class Pool:
     runner_group_id: int = 1
     environment: tuple[tuple[str, str], ...] = ()
     container: Container | None = None
+    scale_set: str = ""
+
+    @property
+    def scale_set_name(self) -> str:
+        """What its scale sets are called on GitHub."""
+        return self.scale_set or self.name
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,21 @@ class ScopeKind(StrEnum):
     ENTERPRISE = "enterprise"
 
 
+class Source(StrEnum):
+    """Where news of a scope's demand comes from."""
+
+    POLL = "poll"
+    WEBHOOK = "webhook"
+    SCALESET = "scaleset"
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
     """Where runners are registered.
 
     ``path`` is what follows the host in the config URL: ``owner/name``, ``org`` or ``enterprises/slug``.
     ``repositories`` (``owner/name``, lower-case) limits an organisation to those; empty means all of them.
+    ``sources``: where news of demand comes from; at least one.
     """
 
     name: str
@@ -26,6 +35,7 @@ class Scope:
     kind: ScopeKind
     path: str
     repositories: tuple[str, ...] = ()
+    sources: frozenset[Source] = frozenset({Source.POLL})
 
     @property
     def api_prefix(self) -> str:
