@@ -17,7 +17,7 @@ import anyio
 import httpx2
 
 from slurm_gha import __version__
-from slurm_gha.assembly import Assembly, PollPace, assemble
+from slurm_gha.assembly import Assembly, PollPace, Queued, assemble
 from slurm_gha.config.loading import load_with_tokens
 from slurm_gha.config.mistakes import ConfigError
 from slurm_gha.config.schema import ScopeSettings, Settings
@@ -27,9 +27,12 @@ from slurm_gha.controller.loop import Cadence
 from slurm_gha.domain.clock import Clock, SystemClock
 from slurm_gha.domain.pool import Policy, Pool
 from slurm_gha.domain.runner import RunnerRecord
+from slurm_gha.domain.scope import Source
 from slurm_gha.domain.secret import Secret
 from slurm_gha.domain.world import World
 from slurm_gha.github.client import GitHubClient, TokenProvider
+from slurm_gha.github.scaleset.client import ScaleSetClient
+from slurm_gha.github.scaleset.connection import Connection
 from slurm_gha.github.scope import ScopeClient
 from slurm_gha.observe.correlation import Correlation
 from slurm_gha.observe.events import Bus, ServiceStarted, ServiceStopped, UnexpectedError
@@ -78,6 +81,7 @@ class Service:
         self._bus = Bus(self._log, self._metrics)
         self._correlation = correlation
         self._scopes: dict[str, ScopeClient] = {}
+        self._queues: dict[str, ScaleSetClient] = {}
         self._latest: tuple[World, Plan] = (World(), Plan())
 
     async def run(self) -> None:
@@ -130,6 +134,7 @@ class Service:
                     self._reload()
                     assembly.controller.woken("")
                 notify("STOPPING=1")
+                await assembly.leave()
                 self._bus.emit(ServiceStopped(at=self._clock.now(), reason=signal.Signals(number).name))
                 stop.set()
                 group.cancel_scope.deadline = anyio.current_time() + 0.5
@@ -152,6 +157,7 @@ class Service:
         edges = Edges(
             cluster=cluster,
             scopes=self._scopes,
+            scale_sets=self._queues,
             journal=journal,
             clock=self._clock,
             bus=self._bus,
@@ -185,7 +191,16 @@ class Service:
             ),
             on_round=on_round,
             draining=lambda: (settings.service.state_dir / DRAIN_NAME).exists(),
+            queued=self._queued(),
         )
+
+    def _queued(self) -> Queued | None:
+        """What scale sets need, where any scope has them."""
+        if not self._queues:
+            return None
+        scopes = {scope.name: scope for scope in self._settings.scopes}
+        owner = f"slurm-gha {self._settings.service.installation} on {socket.gethostname()}"
+        return Queued(scopes, self._queues, owner)
 
     def _script(self, record: RunnerRecord, pool: Pool, secret: Secret | None) -> str:
         service, slurm = self._settings.service, self._settings.slurm
@@ -205,13 +220,17 @@ class Service:
     async def _github_clients(self) -> AsyncIterator[None]:
         """One client for each API and token, so that scopes with the same token share its budget."""
         clients: dict[tuple[str, str, Path | None], GitHubClient] = {}
+        connections: dict[tuple[str, str, Path | None], httpx2.AsyncClient] = {}
         async with AsyncExitStack() as stack:
             for table, scope in zip(self._settings.scope_tables, self._settings.scopes, strict=True):
                 key = (scope.api_url, self._tokens[table.name].digest(), table.ca_file)
                 if key not in clients:
-                    http = await stack.enter_async_context(_http(table))
+                    http = connections[key] = await stack.enter_async_context(_http(table))
                     clients[key] = GitHubClient(http, scope.api_url, self._provider(table.name), self._clock)
                 self._scopes[table.name] = ScopeClient(clients[key], scope, repositories_max_age=REPOSITORIES_MAX_AGE)
+                if Source.SCALESET in scope.sources:
+                    connection = Connection(connections[key], clients[key], scope, self._clock)
+                    self._queues[table.name] = ScaleSetClient(connection)
             yield
 
     def _provider(self, name: str) -> TokenProvider:

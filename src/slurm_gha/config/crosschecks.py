@@ -27,6 +27,7 @@ def findings(document: Mapping[str, Any]) -> Iterator[Finding]:
     yield from _tokens(document)
     yield from _scopes(document)
     yield from _pools(document)
+    yield from _scale_sets(document)
     yield from _images(document)
     yield from _handovers(document)
 
@@ -186,6 +187,25 @@ def _pools(document: Mapping[str, Any]) -> Iterator[Finding]:
         name = table.get("name")
         if pools and isinstance(name, str) and all(_leaves_out(pool, name) for _, pool in pools):
             yield ("scope", index, "name"), f'no pool serves the scope "{shown(name)}"; add it to scopes of a pool'
+
+
+def _scale_sets(document: Mapping[str, Any]) -> Iterator[Finding]:
+    """Two pools cannot share a scale set: GitHub would not say whose a job is."""
+    users = {
+        str(table.get("name"))
+        for _, table in _tables(document, "scope")
+        if any(word == "scaleset" for _, word in _strings(table.get("sources")))
+    }
+    seen: dict[tuple[str, str], str] = {}
+    for index, pool in _tables(document, "pool"):
+        own = {name for _, name in _strings(pool.get("scopes"))} & users if "scopes" in pool else users
+        name = pool.get("scale_set", pool.get("name"))
+        for scope in sorted(own):
+            other = seen.setdefault((scope, str(name).lower()), str(pool.get("name")))
+            if isinstance(name, str) and other != str(pool.get("name")):
+                key = "scale_set" if "scale_set" in pool else "name"
+                yield ("pool", index, key), f'pool "{shown(other)}" has a scale set of this name in the same scope'
+                break
 
 
 _CONTAINER_KEYS = ("image", "image_runner_dir", "host_loopback")

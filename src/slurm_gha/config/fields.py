@@ -108,6 +108,11 @@ ScopeName = Annotated[str, _matching(r"[a-z0-9][a-z0-9-]{0,31}", "1 to 32 small 
 PoolName = Annotated[
     str, _matching(POOL_PATTERN, "1 to 24 small letters, digits and inner hyphens (it is part of runners' names)")
 ]
+ScaleSetName = Annotated[
+    str,
+    _matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", "1 to 100 letters, digits and . _ - (jobs ask for it by this name)"),
+]
+RunnerGroup = Annotated[str, _matching(r"[^\x00-\x1f\x7f]{1,256}", "the name of a runner group")]
 Installation = Annotated[
     str, _matching(INSTALLATION_PATTERN, "2 to 16 small letters and digits (it is part of runners' names)")
 ]

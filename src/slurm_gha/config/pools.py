@@ -21,6 +21,8 @@ from slurm_gha.config.fields import (
     Name,
     Names,
     PoolName,
+    RunnerGroup,
+    ScaleSetName,
     TimeLimit,
     VariableName,
     VariableValue,
@@ -133,6 +135,14 @@ class PoolSettings(Table):
     runner_group_id: int = Field(
         default=_POOL["runner_group_id"], ge=1, description="Runner group on GitHub; 1 is the default group."
     )
+    scale_set: ScaleSetName | None = Field(
+        default=None,
+        description='Name of its runner scale set in scopes whose `sources` have "scaleset"; the pool\'s name if left '
+        "out. Jobs may ask for it by this name or by the labels.",
+    )
+    runner_group: RunnerGroup | None = Field(
+        default=None, description="Runner group of its scale set by name, in place of `runner_group_id`."
+    )
     environment: dict[VariableName, VariableValue] = Field(
         default_factory=dict,
         description="Environment variables for the runner and its jobs. Everybody's jobs can read them: no secrets.",
@@ -154,6 +164,8 @@ class PoolSettings(Table):
             runner_group_id=self.runner_group_id,
             environment=tuple(sorted(self.environment.items())),
             container=self._container(),
+            scale_set=self.scale_set or "",
+            runner_group=self.runner_group or "",
         )
 
     def _container(self) -> Container | None:

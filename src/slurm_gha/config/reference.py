@@ -77,6 +77,8 @@ def shown_default(field: FieldInfo) -> str:
     value = field.default
     if value is None or value == () or value is PydanticUndefined:
         return "none"
+    if isinstance(value, tuple):
+        return "`[" + ", ".join(f'"{item}"' for item in value) + "]`"
     if isinstance(value, float):
         return f'`"{show_duration(value)}"`'
     return f"`{value}`" if isinstance(value, int) else f'`"{value}"`'
@@ -96,7 +98,8 @@ def _form(annotation: Any) -> str:
     if origin in (typing.Union, types.UnionType):
         return _form(next(part for part in arguments if part is not type(None)))
     if origin is tuple:
-        return f"list of {_form(arguments[0])}s"
+        listed = _form(arguments[0])
+        return f"list of {listed}" if "`" in listed else f"list of {listed}s"
     if origin is Literal:
         return " or ".join(f'`"{choice}"`' for choice in arguments)
     if isinstance(annotation, type) and issubclass(annotation, enum.Enum):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,7 +28,7 @@ from slurm_gha.config.pools import PoolSettings
 from slurm_gha.config.table import Table
 from slurm_gha.config.units import parse_address
 from slurm_gha.domain.pool import Policy
-from slurm_gha.domain.scope import Scope
+from slurm_gha.domain.scope import Scope, Source
 
 _POLICY: dict[str, Any] = {field.name: field.default for field in fields(Policy)}
 
@@ -182,9 +182,17 @@ class ScopeSettings(Table):
         description="For an organisation: only these repositories. For an enterprise: the repositories to look at.",
     )
 
+    sources: Annotated[tuple[Annotated[Source, Strict(False)], ...], Strict(False), Field(min_length=1)] = Field(
+        default=(Source.POLL,),
+        description="Where news of jobs comes from. Beside another source the poll is slow (`backstop_interval`); "
+        "it may be left out then.",
+    )
+
     def scope(self) -> Scope:
         """The scope this table means."""
-        return make_scope(self.name, self.url, self.api_url, self.repositories)
+        return replace(
+            make_scope(self.name, self.url, self.api_url, self.repositories), sources=frozenset(self.sources)
+        )
 
 
 class Settings(Table):

@@ -66,38 +66,41 @@ class Reading:
 
 
 class ScaleSetBook:
-    """One reading for each place, in ``names`` with the scale set's name. ``installation``: who we are to others."""
+    """One reading for each place that is followed."""
 
-    def __init__(self, names: Mapping[Place, str], journal: Journal, clock: Clock, bus: Bus) -> None:
+    def __init__(self, journal: Journal, clock: Clock, bus: Bus) -> None:
         self._store = ScaleSetStore(journal)
         self._clock = clock
         self._bus = bus
+        self._readings: dict[Place, Reading] = {}
+        self._done = self._store.done_names()
+
+    def follow(self, names: Mapping[Place, str]) -> None:
+        """Exactly these places have scale sets, of these names. What the journal knows of a new one is read."""
+        for place in self._readings.keys() - names.keys():
+            del self._readings[place]
+        new = sorted(names.keys() - self._readings.keys())
+        if not new:
+            return
         known, jobs, sessions = self._store.scale_sets(), self._store.jobs(), self._store.sessions()
-        self._readings = {
-            place: Reading(
+        for place in new:
+            self._readings[place] = Reading(
                 place,
-                name,
+                names[place],
                 known.get(place),
                 session_id=sessions.get(place),
                 jobs=dict(jobs.get(place, {})),
             )
-            for place, name in names.items()
-        }
-        self._done = self._store.done_names()
 
     @property
     def readings(self) -> Collection[Reading]:
-        return self._readings.values()
+        return tuple(self._readings.values())
 
     def scopes(self) -> frozenset[str]:
         """The scopes that have scale sets."""
         return frozenset(place.scope for place in self._readings)
 
     # What the source tells
-
-    def known(self, place: Place) -> ScaleSet | None:
-        """The scale set as it was last seen."""
-        return self._readings[place].scale_set
 
     def session_of(self, place: Place) -> str | None:
         """The session that an earlier life of the service may have left open."""
@@ -162,9 +165,9 @@ class ScaleSetBook:
 
     def closed(self, place: Place) -> None:
         """The session is over, by our doing or not."""
-        reading = self._readings[place]
-        reading.session_id = None
-        reading.session_since = None
+        reading = self._readings.get(place)
+        if reading is not None:
+            reading.session_id = reading.session_since = None
         self._store.set_session(place, None)
 
     def failed(self, place: Place, error: str, *, conflict: bool = False) -> None:
@@ -203,6 +206,12 @@ class ScaleSetBook:
         """Whether messages from before the session may still be waiting."""
         return not self._readings[place].settled
 
+    def assigned(self, place: Place) -> int:
+        """GitHub's latest count of the place's jobs, waiting and running."""
+        reading = self._readings[place]
+        counted = reading.latest or reading.statistics
+        return counted.assigned if counted is not None else 0
+
     def _note(self, place: Place, jobs: dict[str, AssignedJob], news: JobNews, now: float) -> None:
         """One item, as it changes what is on disk. Doing it again changes nothing more."""
         if news.kind is NewsKind.AVAILABLE:
@@ -219,7 +228,7 @@ class ScaleSetBook:
                 self._store.done(news.runner_name, now)
                 self._done.add(news.runner_name)
             return
-        job = _assigned(news, before, now)
+        job = assigned(news, now, before)
         if news.kind is NewsKind.STARTED:
             since = before.started_at if before is not None and before.runner_name == news.runner_name else None
             job = replace(job, started_at=now if since is None else since, runner_name=news.runner_name)
@@ -250,15 +259,11 @@ class ScaleSetBook:
         place, now = reading.place, self._clock.now()
         if standing is Standing.CONFLICT and not told:
             self._bus.emit(
-                events.SessionConflict(
-                    at=now, scope=place.scope, pool=place.pool, scale_set=reading.name, error=error
-                )
+                events.SessionConflict(at=now, scope=place.scope, pool=place.pool, scale_set=reading.name, error=error)
             )
         elif standing is Standing.FAILING and not told:
             self._bus.emit(
-                events.QueueUnreadable(
-                    at=now, scope=place.scope, pool=place.pool, scale_set=reading.name, error=error
-                )
+                events.QueueUnreadable(at=now, scope=place.scope, pool=place.pool, scale_set=reading.name, error=error)
             )
 
     # What the controller sees
@@ -339,7 +344,8 @@ def merged(one: ScopeView, other: ScopeView) -> ScopeView:
     )
 
 
-def _assigned(news: JobNews, before: AssignedJob | None, now: float) -> AssignedJob:
+def assigned(news: JobNews, now: float, before: AssignedJob | None = None) -> AssignedJob:
+    """The job of an item; ``before`` is what was known of it. Assigned again, it has not started."""
     if before is not None:
         return before if news.kind is NewsKind.STARTED else replace(before, started_at=None, runner_name=None)
     queued_at = news.queued_at if news.queued_at is not None and news.queued_at < now else now
@@ -356,7 +362,9 @@ def _assigned(news: JobNews, before: AssignedJob | None, now: float) -> Assigned
 
 
 def _over(record: RunnerRecord, slurm: SlurmJob | None) -> bool:
-    return record.finished_at is not None or (slurm is not None and slurm.stage in (SlurmStage.ENDED, SlurmStage.ENDING))
+    return record.finished_at is not None or (
+        slurm is not None and slurm.stage in (SlurmStage.ENDED, SlurmStage.ENDING)
+    )
 
 
 def _taker(record: RunnerRecord, slurm: SlurmJob | None, now: float) -> Taker | None:

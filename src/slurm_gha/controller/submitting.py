@@ -149,9 +149,7 @@ class Submitter:
         if record is None or pool is None or record.registration_id is None:
             return
         try:
-            await self._edges.registering.remove(
-                record.scope, record.registration_id, scale_set=record.scale_set
-            )
+            await self._edges.registering.remove(record.scope, record.registration_id, scale_set=record.scale_set)
             await self._mint_ahead(record, pool)
         except GitHubError as error:
             self._emit(events.GitHubUnreadable(at=self._edges.now(), scope=record.scope, error=str(error)))

@@ -81,7 +81,8 @@ class Pool:
     """One kind of runner. ``labels`` are what it registers with; durations are seconds.
 
     ``runner_dir`` is a runner on the node, "" for the one in the container's image. ``scale_set``: the name of its
-    scale set in scopes that use them, "" for the pool's own name.
+    scale set in scopes that use them, "" for the pool's own name; ``runner_group``: of the scale set, by name, in place
+    of the id.
     """
 
     name: str
@@ -97,6 +98,7 @@ class Pool:
     environment: tuple[tuple[str, str], ...] = ()
     container: Container | None = None
     scale_set: str = ""
+    runner_group: str = ""
 
     @property
     def scale_set_name(self) -> str:

@@ -13,7 +13,7 @@ class ScopeKind(StrEnum):
 
 
 class Source(StrEnum):
-    """Where news of a scope's demand comes from."""
+    """Where news of a scope's demand comes from. With another one beside it, the poll is the slow backstop."""
 
     POLL = "poll"
     WEBHOOK = "webhook"
@@ -36,6 +36,11 @@ class Scope:
     path: str
     repositories: tuple[str, ...] = ()
     sources: frozenset[Source] = frozenset({Source.POLL})
+
+    @property
+    def pushed(self) -> bool:
+        """Whether news comes by itself, so that polling is only what catches the losses."""
+        return self.sources != {Source.POLL}
 
     @property
     def api_prefix(self) -> str:

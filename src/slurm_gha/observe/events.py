@@ -220,6 +220,80 @@ class GitHubReadable(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScaleSetReady(Event):
+    """A pool's scale set is there; ``made``: by us just now."""
+
+    scope: str
+    pool: str
+    scale_set: str
+    made: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelsDropped(Event):
+    """GitHub kept only some of a scale set's labels: jobs that ask for the others never reach it."""
+
+    scope: str
+    pool: str
+    scale_set: str
+    kept: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScaleSetGone(Event):
+    """A scale set has vanished from GitHub; it is made again."""
+
+    scope: str
+    pool: str
+    scale_set: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionOpened(Event):
+    """The scale set's queue is ours to read; ``resumed``: by the session that we had already."""
+
+    scope: str
+    pool: str
+    scale_set: str
+    resumed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionConflict(Event):
+    """Another controller reads the scale set's queue; GitHub's words may name it. We wait for its end."""
+
+    scope: str
+    pool: str
+    scale_set: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueUnreadable(Event):
+    """The scale set's queue cannot be read."""
+
+    scope: str
+    pool: str
+    scale_set: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueMessage(Event):
+    """A message of a scale set's queue is on disk: how many items of each kind it had."""
+
+    scope: str
+    pool: str
+    message_id: int
+    available: int = 0
+    assigned: int = 0
+    started: int = 0
+    completed: int = 0
+    unknown: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SlurmUnreadable(Event):
     """Slurm did not answer."""
 

@@ -36,6 +36,11 @@ _LEVEL_OF: Mapping[type[Event], str] = {
     events.PoolBackedOff: "warning",
     events.GitHubUnreadable: "warning",
     events.SlurmUnreadable: "warning",
+    events.QueueMessage: "debug",
+    events.LabelsDropped: "warning",
+    events.ScaleSetGone: "warning",
+    events.SessionConflict: "warning",
+    events.QueueUnreadable: "warning",
     events.UnexpectedError: "error",
 }
 # Fields that would collide with the line's own keys, or with those that tie lines together.

@@ -91,7 +91,7 @@ class ScaleSetClient:
         path = f"{wire.SCALE_SETS}/{session.scale_set_id}/sessions/{session.id}"
         try:
             await self._connection.admin("DELETE", path, ok=204)
-        except NotFound:
+        except (NotFound, SessionGone):
             return
 
     async def poll(self, session: Session, last_message_id: int, capacity: int) -> Message | None:

@@ -21,6 +21,10 @@ class ScaleSetNotFound(NotFound):
     """The scale set is gone: the service removes one that was left alone."""
 
 
+class ScaleSetExists(GitHubError):
+    """A scale set of this name is in the runner group already."""
+
+
 class SessionConflict(GitHubError):
     """Another session of the scale set is alive. The text has GitHub's own words, which may name its owner."""
 

@@ -17,8 +17,10 @@ from slurm_gha.github.scaleset.errors import (
     AgentExists,
     AgentNotFound,
     JobStillRunning,
+    ScaleSetExists,
     ScaleSetNotFound,
     SessionConflict,
+    SessionGone,
 )
 from slurm_gha.github.wire import Answer, clean
 
@@ -41,7 +43,9 @@ _TYPES: tuple[tuple[str, type[GitHubError]], ...] = (
     ("AgentNotFoundException", AgentNotFound),
     ("JobStillRunningException", JobStillRunning),
     ("RunnerScaleSetSessionConflictException", SessionConflict),
+    ("RunnerScaleSetSessionExpiredException", SessionGone),
     ("RunnerScaleSetNotFoundException", ScaleSetNotFound),
+    ("RunnerScaleSetExistsException", ScaleSetExists),
 )
 
 

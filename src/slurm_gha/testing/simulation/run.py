@@ -12,16 +12,18 @@ import anyio
 import httpx2
 from trio.testing import MockClock
 
-from slurm_gha.assembly import PollPace, assemble
+from slurm_gha.assembly import PollPace, Queued, assemble
 from slurm_gha.controller.edges import Edges
 from slurm_gha.controller.handover import HandoverDirectory
 from slurm_gha.controller.loop import Cadence
 from slurm_gha.domain.clock import EventLoopClock
-from slurm_gha.domain.scope import Scope, ScopeKind
+from slurm_gha.domain.scope import Scope, ScopeKind, Source
 from slurm_gha.domain.secret import Secret
 from slurm_gha.domain.slurm import SlurmJob
 from slurm_gha.domain.submission import Submission
 from slurm_gha.github.client import GitHubClient
+from slurm_gha.github.scaleset.client import ScaleSetClient
+from slurm_gha.github.scaleset.connection import Connection
 from slurm_gha.github.scope import ScopeClient
 from slurm_gha.observe.events import Bus, Event, RunnerWithdrawn, UnexpectedError
 from slurm_gha.store.journal import Journal
@@ -42,6 +44,7 @@ from slurm_gha.testing.simulation.scenario import EPOCH, INSTALLATION, SCOPE, WO
 from slurm_gha.web.app import create_app
 from slurm_gha.web.health import Health
 
+OWNER = "slurm-gha of the simulation"
 TOKEN = "simulated-token"  # noqa: S105 - the simulator's own
 # A service that is to die at work does so within these seconds: before, during or after what it does.
 LAST_MOMENTS = 0.5
@@ -95,7 +98,12 @@ class Simulation:
         self.github = GitHub(
             clock,
             seed=scenario.seed,
-            behaviour=Behaviour(steal=scenario.steal, offline_removal=30 * 86400.0, idle_removal=scenario.idle_removal),
+            behaviour=Behaviour(
+                steal=scenario.steal,
+                offline_removal=30 * 86400.0,
+                idle_removal=scenario.idle_removal,
+                scale_sets=scenario.scale_sets,
+            ),
         )
         self.github.add_token(TOKEN)
         for name in scenario.repository_names():
@@ -190,8 +198,11 @@ class Simulation:
     async def _live(self, http: httpx2.AsyncClient, life: int) -> None:
         scenario, clock = self.scenario, self.clock
         chance = scenario.chance(f"life {life}")
-        scope = Scope(SCOPE, f"{self.github.url}/lab", self.github.url, ScopeKind.ORGANISATION, "lab")
+        sources = frozenset(scenario.sources)
+        url = f"{self.github.url}/lab"
+        scope = Scope(SCOPE, url, self.github.url, ScopeKind.ORGANISATION, "lab", sources=sources)
         client = GitHubClient(http, self.github.url, Secret(TOKEN), clock, jitter=chance.random)
+        queues = {SCOPE: ScaleSetClient(Connection(http, client, scope, clock))} if Source.SCALESET in sources else {}
         bus = Bus(self._heard)
         policy = scenario.policy()
         journal = Journal.open(self.directory / "journal.sqlite", synchronous="OFF")
@@ -207,6 +218,7 @@ class Simulation:
                 handover=HandoverDirectory(self.directory / "handover"),
                 suffix=lambda: f"{chance.getrandbits(40):010x}",
                 token=lambda: Secret(f"{chance.getrandbits(128):032x}"),
+                scale_sets=queues,
             )
             pace = PollPace(busy_interval=30.0, idle_interval=120.0, linger=120.0)
             assembly = assemble(
@@ -214,6 +226,7 @@ class Simulation:
                 edges,
                 pace=pace,
                 cadence=Cadence(slurm=10.0, slurm_idle=60.0, registrations=30.0, closing=10.0),
+                queued=Queued({SCOPE: scope}, queues, OWNER) if queues else None,
             )
             self.door.open(create_app(assembly.desk, lambda: Health(clock.now(), ()), lambda: b""))
             await assembly.run()

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from slurm_gha.domain.labels import normalise
 from slurm_gha.domain.pool import Handover, Policy, Pool, SlurmRequest
+from slurm_gha.domain.scope import Source
 from slurm_gha.testing.github.faults import Fault, FaultKind
+from slurm_gha.testing.github.scalesets.behaviour import ScaleSetBehaviour
 
 EPOCH = 1_750_000_000.0
 INSTALLATION = "sim"
@@ -25,7 +27,8 @@ class Scenario:
     ``outages``: windows in which GitHub or Slurm is down. ``mishaps``: how many times something befalls a running or
     pending Slurm job. ``steal``: GitHub gives a job to any matching runner. ``rough``: single requests fail too, those
     between nodes and service included. ``stale``: in rough weather GitHub's listings lag behind by up to so many
-    seconds. ``idle_removal``: seconds after which GitHub drops a runner that has had no job; None: never.
+    seconds. ``sources``: where news of demand comes from; ``scale_sets``: how GitHub's scale-set service behaves.
+    ``idle_removal``: seconds after which GitHub drops a runner that has had no job; None: never.
     """
 
     seed: int = 1
@@ -44,6 +47,8 @@ class Scenario:
     stale: float = 3.0
     idle_removal: float | None = None
     longest_job: float = 420.0
+    sources: tuple[Source, ...] = (Source.POLL,)
+    scale_sets: ScaleSetBehaviour = ScaleSetBehaviour()
 
     @property
     def end(self) -> float:
