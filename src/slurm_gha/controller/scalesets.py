@@ -368,7 +368,7 @@ def _over(record: RunnerRecord, slurm: SlurmJob | None) -> bool:
 
 
 def _taker(record: RunnerRecord, slurm: SlurmJob | None, now: float) -> Taker | None:
-    """A runner that surely has, or had, a job: seen busy, come to a good end by itself, or adopted with a registration."""
+    """A runner that has, or had, a job: seen busy, come to a good end by itself, or adopted with a registration."""
     if record.minted_at is None or record.withdrawn_at is not None:
         return None
     if record.busy_at is not None:

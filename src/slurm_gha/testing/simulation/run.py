@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,13 +76,24 @@ class Outcome:
 
 
 class Simulation:
-    """One scenario in one directory (journal, handed-over configurations)."""
+    """One scenario in one directory (journal, handed-over configurations).
 
-    def __init__(self, scenario: Scenario, directory: Path, *, keep_story: bool = False) -> None:
+    ``meanwhile`` runs beside it, for what a scenario does not know of: it may do anything to ``github`` and ``slurm``.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        directory: Path,
+        *,
+        keep_story: bool = False,
+        meanwhile: Callable[[Simulation], Awaitable[None]] | None = None,
+    ) -> None:
         self.scenario = scenario
         self.directory = directory
         self.outcome = Outcome()
         self._keep_story = keep_story
+        self._meanwhile = meanwhile
         self._digest = hashlib.sha256()
         self._fate = scenario.chance("sudden deaths")
 
@@ -155,6 +167,8 @@ class Simulation:
                 self.mishaps = Mishaps(self.slurm, clock, scenario.chance("what befalls"))
                 group.start_soon(self.mishaps.befall, scenario.mishap_times())
                 group.start_soon(self._inspect)
+                if self._meanwhile is not None:
+                    group.start_soon(self._meanwhile, self)
                 await clock.sleep(scenario.end + scenario.quiet_hours * 3600.0)
                 group.cancel_scope.cancel()
         self._conclude()
@@ -187,7 +201,7 @@ class Simulation:
                     self.life.deadline = anyio.current_time() + due - self.clock.now()
                 await self._live(http, life)
             self.outcome.deaths += 1
-            await self.clock.sleep(chance.uniform(1.0, 90.0))
+            await self.clock.sleep(chance.uniform(1.0, self.scenario.longest_death))
 
     def _perhaps_die(self) -> None:
         """The service is at work: now and then it is killed just then."""

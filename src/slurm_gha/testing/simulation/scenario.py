@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from slurm_gha.domain.labels import normalise
 from slurm_gha.domain.pool import Handover, Policy, Pool, SlurmRequest
@@ -28,6 +28,7 @@ class Scenario:
     pending Slurm job. ``steal``: GitHub gives a job to any matching runner. ``rough``: single requests fail too, those
     between nodes and service included. ``stale``: in rough weather GitHub's listings lag behind by up to so many
     seconds. ``sources``: where news of demand comes from; ``scale_sets``: how GitHub's scale-set service behaves.
+    ``more_faults``: of GitHub, beside the weather. ``longest_death``: seconds that a killed service may stay dead.
     ``idle_removal``: seconds after which GitHub drops a runner that has had no job; None: never.
     """
 
@@ -47,8 +48,10 @@ class Scenario:
     stale: float = 3.0
     idle_removal: float | None = None
     longest_job: float = 420.0
+    longest_death: float = 90.0
     sources: tuple[Source, ...] = (Source.POLL,)
-    scale_sets: ScaleSetBehaviour = ScaleSetBehaviour()
+    scale_sets: ScaleSetBehaviour = field(default_factory=ScaleSetBehaviour)
+    more_faults: tuple[Fault, ...] = ()
 
     @property
     def end(self) -> float:
@@ -120,6 +123,8 @@ class Scenario:
     def github_faults(self) -> list[Fault]:
         """Latency always; in rough weather every kind of single failure; and the outages."""
         rest = r"^\w+ /(repos|orgs)/"
+        if Source.SCALESET in self.sources:
+            rest = r"^\w+ /(repos|orgs|actions|_services)/"
         faults = [Fault(FaultKind.LATENCY, seconds=0.05, jitter=0.1)]
         if self.rough:
             faults += [
@@ -134,7 +139,7 @@ class Scenario:
             ]
         for begin, end in self.outage_windows("GitHub"):
             faults.append(Fault(FaultKind.ERROR, route=rest, start=EPOCH + begin, end=EPOCH + end, status=503))
-        return faults
+        return [*faults, *self.more_faults]
 
 
 WORKFLOWS = {
