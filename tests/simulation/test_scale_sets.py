@@ -1,4 +1,4 @@
-"""Scale sets through hours of what can go wrong with them: every job gets its runner, none gets two, no hour is lost."""
+"""Scale sets through hours of what can go wrong with them: each job gets a runner, none gets two, no hour is lost."""
 
 from __future__ import annotations
 

@@ -52,6 +52,9 @@ def level(
     running = [*reversed(alive), *reversed(over)][:running_count]
     named = {job.runner_name for job in running}
     unnamed = sorted((taker for taker in takers if taker.name not in named), key=lambda t: (t.since, t.name))
+    running = [
+        replace(job, runner_name=unnamed.pop(0).name) if job.runner_name is None and unnamed else job for job in running
+    ]
     # What runs without a name: first those that we take for waiting and that are too many, then nobody knows which.
     while len(running) < running_count:
         job = waiting.pop(0) if len(waiting) > waiting_count else _anonymous(len(running), "running", at, labels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from datetime import datetime
@@ -20,6 +21,7 @@ from slurm_gha.github.wire import clean
 JOB_MESSAGES = "RunnerScaleSetJobMessages"
 LONGEST_NAME = 500
 MOST_LABELS = 100
+_SESSION = re.compile(r"[A-Za-z0-9_-]{1,100}")
 # Absent times come as the year 1.
 _EARLIEST = 86400.0
 
@@ -67,7 +69,7 @@ def session(value: Any, scale_set_id: int) -> Session:
     """A session, made or refreshed; raises GitHubUnavailable."""
     told = _object(value, "the session")
     identity = told.get("sessionId")
-    if not isinstance(identity, str) or not identity or len(identity) > 100 or not _plain(identity):
+    if not isinstance(identity, str) or _SESSION.fullmatch(identity) is None:
         raise GitHubUnavailable("the session has no id that could be used")
     kept = told.get("runnerScaleSet")
     return Session(
