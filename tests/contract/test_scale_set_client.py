@@ -8,7 +8,7 @@ from typing import Any
 
 import anyio
 import pytest
-from scale_set_service import BUILD, Service
+from tests.contract.scale_set_service import BUILD, Service
 from trio.testing import MockClock
 
 from slurm_gha.domain.scaleset import NewsKind

@@ -39,8 +39,9 @@ class Standing(StrEnum):
 class Reading:
     """One scale set. Times are seconds since the epoch.
 
-    ``dropped``: labels that GitHub did not keep. ``heard_at``: the latest answer. ``settled``: no message that was
-    waiting when the session began is left, so that a message's count is of the present.
+    ``dropped``: labels that GitHub did not keep. ``heard_at``: the latest answer; ``quiet_at``: when no message was
+    waiting. ``settled``: none that was waiting when the session began is left, so that a message's count is of the
+    present.
     """
 
     place: Place
@@ -52,6 +53,7 @@ class Reading:
     session_id: str | None = None
     session_since: float | None = None
     heard_at: float | None = None
+    quiet_at: float | None = None
     statistics: Statistics | None = None
     statistics_at: float = 0.0
     latest: Statistics | None = None
@@ -188,13 +190,19 @@ class ScaleSetBook:
             self._tell(place, message, now)
             reading.latest = message.statistics or reading.latest
         reading.heard_at, reading.trouble, reading.standing = now, None, Standing.LISTENING
-        if message is None or reading.settled:
+        if message is None:
             self.settle(place)
+        elif reading.settled:
+            self._count(reading)
 
     def settle(self, place: Place) -> None:
         """No message is waiting: from now on, the count of the latest message is that of the present."""
         reading = self._readings[place]
-        reading.settled = True
+        reading.settled, reading.quiet_at = True, self._clock.now()
+        self._count(reading)
+
+    def _count(self, reading: Reading) -> None:
+        place = reading.place
         if reading.latest is not None:
             reading.statistics, reading.statistics_at, reading.latest = reading.latest, self._clock.now(), None
             if reading.statistics.assigned == 0 and reading.jobs:
@@ -325,9 +333,9 @@ class ScaleSetBook:
         return Registration(record.registration_id, record.name, online, named and not done, record.labels)
 
     def view(self, scope: str) -> ScopeView:
-        """When the scope's queues were last heard, and what is wrong with one of them."""
+        """When the scope's queues last held nothing that was not known here, and what is wrong with one of them."""
         readings = [reading for place, reading in self._readings.items() if place.scope == scope]
-        times = [reading.heard_at for reading in readings]
+        times = [reading.quiet_at for reading in readings]
         heard = min((at for at in times if at is not None), default=None) if None not in times else None
         trouble = next((f"scale set {r.name}: {r.trouble}" for r in readings if r.trouble is not None), None)
         return ScopeView(scope, heard, heard, trouble, trouble)

@@ -126,9 +126,9 @@ class ScaleSetSource:
             async with anyio.create_task_group() as group:
                 while True:
                     places = self._follow()
-                    for place in places - tasks.keys():
+                    for place in sorted(places - tasks.keys()):
                         group.start_soon(keep, place)
-                    for place in tasks.keys() - places:
+                    for place in sorted(tasks.keys() - places):
                         tasks.pop(place).cancel()
                     await self._clock.sleep(PLACES_LOOK)
 
@@ -286,9 +286,10 @@ class ScaleSetSource:
 
     async def _look_after(self, place: Place, told: int, woken: Callable[[], None]) -> None:
         """While a poll waits; ends when it should be asked anew."""
-        if self._book.waits_for_quiet(place):
-            await self._clock.sleep(QUIET)
-            self._book.settle(place)
+        unsettled = self._book.waits_for_quiet(place)
+        await self._clock.sleep(QUIET)
+        self._book.settle(place)
+        if unsettled:
             woken()
         while True:
             await self._clock.sleep(CAPACITY_LOOK)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -87,7 +87,7 @@ class Simulation:
         directory: Path,
         *,
         keep_story: bool = False,
-        meanwhile: Callable[[Simulation], Awaitable[None]] | None = None,
+        meanwhile: Callable[[Simulation], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
         self.scenario = scenario
         self.directory = directory
