@@ -24,6 +24,7 @@ from slurm_gha.config.schema import ScopeSettings, Settings
 from slurm_gha.controller.edges import Edges
 from slurm_gha.controller.handover import HandoverDirectory
 from slurm_gha.controller.loop import Cadence
+from slurm_gha.controller.scalesets import ScaleSetBook
 from slurm_gha.domain.clock import Clock, SystemClock
 from slurm_gha.domain.pool import Policy, Pool
 from slurm_gha.domain.runner import RunnerRecord
@@ -82,6 +83,7 @@ class Service:
         self._correlation = correlation
         self._scopes: dict[str, ScopeClient] = {}
         self._queues: dict[str, ScaleSetClient] = {}
+        self._book: ScaleSetBook | None = None
         self._latest: tuple[World, Plan] = (World(), Plan())
 
     async def run(self) -> None:
@@ -99,6 +101,7 @@ class Service:
     async def _run_with(self, journal: Journal, listener: socket.socket) -> None:
         writer = StatusWriter(self._settings.service.state_dir, self._status, self._clock, self._bus)
         assembly = self._assemble(journal, writer)
+        self._book = assembly.book
         web = create_app(
             assembly.desk,
             lambda: self._health(assembly),
@@ -276,6 +279,7 @@ class Service:
             started_at=self._started_at,
             budgets={name: _budget(scope) for name, scope in self._scopes.items()},
             explain=explain_reason,
+            scale_sets=self._book.status() if self._book is not None else (),
         )
         self._metrics.observe_status(status)
         return status

@@ -15,7 +15,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from slurm_gha.observe.status import RunnerStatus, ScopeStatus, Status, WaitingJob
+from slurm_gha.observe.status import RunnerStatus, ScaleSetStatus, ScopeStatus, Status, WaitingJob
 from slurm_gha.observe.text import presentable
 
 Item = TypeVar("Item")
@@ -45,6 +45,7 @@ def screen(status: Status, frame: Frame) -> RenderableType:
     """The whole screen."""
     top = [_header(status, frame), *_problems(status, frame)]
     pools, feet = _pools(status), [_slurm(status, frame), *(_scope(scope, frame) for scope in status.scopes)]
+    feet += [_scale_set(each, frame) for each in status.scale_sets]
     jobs, runners = sorted(status.jobs, key=_job_order), sorted(status.runners, key=_runner_order)
     if frame.height is None:
         rooms = (len(jobs), len(runners))
@@ -120,6 +121,15 @@ def _problems(status: Status, frame: Frame) -> list[Text]:
             found.append((_BAD, f"GitHub, scope {scope.name}, cannot be read: {scope.error}"))
         if scope.budget is not None and (until := scope.budget.blocked_until or 0) > frame.now:
             found.append((_DOUBTFUL, f"GitHub, scope {scope.name}, told us to wait {lasting(until - frame.now)}"))
+    for each in status.scale_sets:
+        if each.standing == "conflict":
+            found.append((_BAD, f"scale set {each.name}: another controller reads its queue: {each.trouble}"))
+        elif each.trouble is not None:
+            found.append((_BAD, f"scale set {each.name} cannot be read: {each.trouble}"))
+        if each.dropped:
+            kept, lost = ", ".join(each.labels), ", ".join(each.dropped)
+            text = f"scale set {each.name}: GitHub kept only the labels {kept}, not {lost}: runs-on has to use those"
+            found.append((_DOUBTFUL, text))
     for pool in status.pools:
         if pool.until is not None:
             wait = f"for {lasting(pool.until - frame.now)}" if pool.until > frame.now else "until one runner works"
@@ -238,6 +248,16 @@ def _scope(scope: ScopeStatus, frame: Frame) -> Text:
         line.append(f", budget {budget.remaining:,} of {budget.limit:,}", style)
         if budget.reset is not None and budget.reset > frame.now:
             line.append(f", new in {lasting(budget.reset - frame.now)}", _FAINT)
+    return line
+
+
+def _scale_set(each: ScaleSetStatus, frame: Frame) -> Text:
+    line = Text(f"queue   {presentable(each.name, 24):<12} ", no_wrap=True, overflow="ellipsis")
+    style = {"listening": _GOOD, "beginning": _DOUBTFUL}.get(each.standing, _BAD)
+    age = "" if each.session_since is None else f" for {lasting(frame.now - each.session_since)}"
+    line.append(f"{presentable(each.standing, 12)}{age}", style)
+    waiting = each.counts.get("assigned", 0) - each.counts.get("running", 0)
+    line.append(f", {each.counts.get('running', 0)} running, {max(0, waiting)} waiting", _FAINT)
     return line
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 
 from slurm_gha.domain.clock import Clock
@@ -16,6 +16,7 @@ from slurm_gha.domain.slurm import SlurmJob, SlurmStage
 from slurm_gha.domain.world import ScopeView
 from slurm_gha.observe import events
 from slurm_gha.observe.events import Bus
+from slurm_gha.observe.status import ScaleSetStatus
 from slurm_gha.planner.level import Taker, level
 from slurm_gha.store.journal import Journal
 from slurm_gha.store.scalesets import ScaleSetStore
@@ -331,6 +332,23 @@ class ScaleSetBook:
         running_long = silent and slurm is not None and now - (slurm.started_at or now) > SURELY_ONLINE
         online = record.online_at is not None or record.busy_at is not None or running_long
         return Registration(record.registration_id, record.name, online, named and not done, record.labels)
+
+    def status(self) -> tuple[ScaleSetStatus, ...]:
+        """Every scale set as it is shown."""
+        return tuple(
+            ScaleSetStatus(
+                scope=place.scope,
+                pool=place.pool,
+                name=reading.name,
+                standing=reading.standing.value,
+                labels=tuple(sorted(reading.labels)),
+                dropped=tuple(sorted(reading.dropped)),
+                trouble=reading.trouble,
+                session_since=reading.session_since if reading.standing is Standing.LISTENING else None,
+                counts=asdict(reading.latest or reading.statistics or Statistics()),
+            )
+            for place, reading in self._readings.items()
+        )
 
     def view(self, scope: str) -> ScopeView:
         """When the scope's queues last held nothing that was not known here, and what is wrong with one of them."""

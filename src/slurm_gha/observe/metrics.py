@@ -15,6 +15,7 @@ from slurm_gha.domain.runner import Phase
 from slurm_gha.observe import events
 from slurm_gha.observe.correlation import Correlation
 from slurm_gha.observe.events import Event
+from slurm_gha.observe.scaleset_metrics import ScaleSetMetrics
 from slurm_gha.observe.status import Status
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -102,6 +103,7 @@ class Metrics:
         self._remaining = gauge("github_budget_remaining", "Requests left in this rate limit window.", "scope")
         self._budget = gauge("github_budget_limit", "Requests of a whole rate limit window.", "scope")
         self._reset = gauge("github_budget_reset_timestamp_seconds", "When the rate limit window ends.", "scope")
+        self._scale_sets = ScaleSetMetrics(registry)
         # The service itself
         self._rounds = histogram("round_seconds", "Time of one round: observe, plan, act.", _ROUNDS)
         self._errors = counter("unexpected_errors", "Errors that nobody foresaw; the log tells more.")
@@ -113,6 +115,7 @@ class Metrics:
 
     def __call__(self, event: Event) -> None:
         """Count one event."""
+        self._scale_sets(event)
         self._correlation.learn(event)
         match event:
             case events.RunnerSubmitted(at=at, name=name, pool=pool):
@@ -186,6 +189,7 @@ class Metrics:
         self._observe_pools(status)
         self._observe_scopes(status)
         self._observe_jobs(status)
+        self._scale_sets.observe_status(status)
 
     def _observe_pools(self, status: Status) -> None:
         for metric in (self._runners, self._limit, self._backoff, self._failures):

@@ -112,6 +112,25 @@ class ScopeStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScaleSetStatus:
+    """A pool's scale set in a scope: how its queue is read, GitHub's counts, and the labels that GitHub knows it by.
+
+    ``standing``: beginning, listening, conflict (another controller reads it) or failing, with ``trouble`` as the
+    reason. ``session_since``: when the session was opened (seconds since the epoch). ``dropped``: labels not kept.
+    """
+
+    scope: str
+    pool: str
+    name: str
+    standing: str
+    labels: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+    trouble: str | None = None
+    session_since: float | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SlurmStatus:
     """Whether Slurm's latest listing succeeded, and when the last good one began (None: never)."""
 
@@ -135,6 +154,7 @@ class Status:
     runners: tuple[RunnerStatus, ...] = ()
     pools: tuple[PoolStatus, ...] = ()
     scopes: tuple[ScopeStatus, ...] = ()
+    scale_sets: tuple[ScaleSetStatus, ...] = ()
     format: int = FORMAT
 
 

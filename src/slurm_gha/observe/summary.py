@@ -14,6 +14,7 @@ from slurm_gha.observe.status import (
     BudgetStatus,
     PoolStatus,
     RunnerStatus,
+    ScaleSetStatus,
     ScopeStatus,
     SlurmStatus,
     Status,
@@ -32,6 +33,7 @@ def summarise(
     started_at: float,
     budgets: Mapping[str, BudgetStatus] | None = None,
     explain: Callable[[str], str] = str,
+    scale_sets: Iterable[ScaleSetStatus] = (),
 ) -> Status:
     """The status of a moment. ``budgets`` by scope; ``explain`` turns Slurm's reason for waiting into a sentence."""
     runners = tuple(runner_status(runner, explain) for runner in world.runners)
@@ -47,6 +49,7 @@ def summarise(
         runners=runners,
         pools=_pools(world, policy, runners),
         scopes=tuple(_scope(view, budgets.get(name)) for name, view in world.scopes.items()),
+        scale_sets=tuple(scale_sets),
         slurm=SlurmStatus(readable=world.slurm.readable, last_read=world.slurm.at, error=world.slurm.error),
     )
 
