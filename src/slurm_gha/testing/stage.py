@@ -69,6 +69,7 @@ class Stage:
 
     ``owner``: the organisation that is the scope. ``overrides`` go into the configuration's tables, by table.
     ``control_token`` opens the simulated GitHub's control routes; ``routes`` makes further ones, for pages.
+    ``sources``: where the service hears of jobs, in the configuration's words.
     ``listening``: a socket by which runners reach GitHub where they do not see this machine's loopback interface.
     """
 
@@ -84,7 +85,9 @@ class Stage:
         control_token: Secret | None = None,
         routes: Callable[[GitHub], Sequence[BaseRoute]] | None = None,
         listening: socket.socket | None = None,
+        sources: Sequence[str] = ("poll",),
     ) -> None:
+        self.sources = tuple(sources)
         self._listening = listening
         self._shared = slurm
         self._control_token = control_token
@@ -237,6 +240,7 @@ class Stage:
             "url": f"https://github.com/{self.owner}",
             "api_url": self.url,
             "token_file": str(self.token_file),
+            "sources": list(self.sources),
         }
         lines += ["[[scope]]", *(f"{key} = {_toml(value)}" for key, value in scope.items()), ""]
         for pool in self.pools:
