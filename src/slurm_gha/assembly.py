@@ -172,6 +172,7 @@ def _queues(
         owner=queued.owner,
         capacity=lambda place: capacity(controller.world(), policy(), place, edges.now()),
         may_run=may_run,
+        doubtful=lambda place: book.doubtful(place, controller.world().runners),
         on_error=on_error,
     )
 

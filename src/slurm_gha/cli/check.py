@@ -13,15 +13,20 @@ import anyio
 import click
 import httpx2
 
+from slurm_gha.assembly import wanted_scale_sets
 from slurm_gha.cli import inquiry, places
 from slurm_gha.cli.inquiry import Answer, GitHubDesk, Verdict
 from slurm_gha.cli.options import config_option
+from slurm_gha.cli.queues import QueueDesk, ask_queues
 from slurm_gha.config.loading import Examined, examine
 from slurm_gha.config.schema import ScopeSettings, Settings
 from slurm_gha.domain.clock import SystemClock
+from slurm_gha.domain.scope import Source
 from slurm_gha.domain.secret import Secret
 from slurm_gha.github.client import GitHubClient
 from slurm_gha.github.errors import GitHubUnavailable
+from slurm_gha.github.scaleset.client import ScaleSetClient
+from slurm_gha.github.scaleset.connection import Connection
 from slurm_gha.github.scope import ScopeClient
 from slurm_gha.slurm.cluster import SlurmCluster
 
@@ -70,7 +75,14 @@ async def _ask(settings: Settings, examined: Examined, offline: bool) -> list[An
         for table in settings.scope_tables
         if table.name in examined.tokens
     }
-    return answers + await inquiry.ask_github(desks)
+    answers += await inquiry.ask_github(desks)
+    queues = {
+        table.name: open_queues(table, examined.tokens[table.name])
+        for table in settings.scope_tables
+        if Source.SCALESET in table.sources and table.name in examined.tokens
+    }
+    wanted = wanted_scale_sets(settings.policy(), {scope.name: scope for scope in settings.scopes})
+    return answers + await ask_queues(queues, wanted, settings.service.installation)
 
 
 @asynccontextmanager
@@ -83,6 +95,18 @@ async def open_desk(table: ScopeSettings, token: Secret) -> AsyncIterator[GitHub
         raise GitHubUnavailable(f"not asked, since {table.ca_file} holds no certificate: {error}") from None
     async with httpx2.AsyncClient(verify=verify) as http:
         yield ScopeClient(GitHubClient(http, scope.api_url, token, SystemClock()), scope)
+
+
+@asynccontextmanager
+async def open_queues(table: ScopeSettings, token: Secret) -> AsyncIterator[QueueDesk]:
+    """A client for one scope's scale sets, closed at the end."""
+    scope, clock = table.scope(), SystemClock()
+    try:
+        verify = ssl.create_default_context(cafile=table.ca_file) if table.ca_file is not None else True
+    except OSError as error:
+        raise GitHubUnavailable(f"not asked, since {table.ca_file} holds no certificate: {error}") from None
+    async with httpx2.AsyncClient(verify=verify) as http:
+        yield ScaleSetClient(Connection(http, GitHubClient(http, scope.api_url, token, clock), scope, clock))
 
 
 def _say(line: str) -> None:

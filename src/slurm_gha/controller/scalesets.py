@@ -10,7 +10,7 @@ from slurm_gha.domain.clock import Clock
 from slurm_gha.domain.job import Job
 from slurm_gha.domain.labels import Labels, satisfies
 from slurm_gha.domain.pool import Handover
-from slurm_gha.domain.runner import Registration, RunnerRecord
+from slurm_gha.domain.runner import Registration, Runner, RunnerRecord
 from slurm_gha.domain.scaleset import AssignedJob, JobNews, Message, NewsKind, Place, ScaleSet, Statistics, as_job
 from slurm_gha.domain.slurm import SlurmJob, SlurmStage
 from slurm_gha.domain.world import ScopeView
@@ -23,6 +23,8 @@ from slurm_gha.store.scalesets import ScaleSetStore
 
 # A runner that has a job is named by a message soon; one that is not stands for a waiting job no longer (seconds).
 UNNAMED_FOR = 120.0
+# Slurm's times are whole seconds, rounded down.
+ENDS_ROUNDED = 1.0
 # Runners whose registration is this old are online, if anything can be told of them at all (seconds).
 SURELY_ONLINE = 60.0
 
@@ -348,6 +350,19 @@ class ScaleSetBook:
                 counts=asdict(reading.latest or reading.statistics or Statistics()),
             )
             for place, reading in self._readings.items()
+        )
+
+    def doubtful(self, place: Place, runners: Iterable[Runner]) -> bool:
+        """Whether a runner of the place has ended since the queue was last known to hold nothing."""
+        quiet_at = self._readings[place].quiet_at
+        return any(
+            quiet_at is not None
+            and runner.slurm.ended_at is not None
+            and runner.slurm.ended_at + ENDS_ROUNDED >= quiet_at
+            for runner in runners
+            if runner.record.scale_set
+            and (runner.record.scope, runner.record.pool) == (place.scope, place.pool)
+            and runner.slurm is not None
         )
 
     def view(self, scope: str) -> ScopeView:

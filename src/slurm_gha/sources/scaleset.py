@@ -85,6 +85,7 @@ class ScaleSetSource:
 
     ``owner``: who we are to other controllers. ``wanted`` gives the scale sets as they should be, now; ``capacity`` is
     how many jobs one can have at the same time; ``may_run`` tells whether an available job is to be taken.
+    ``doubtful``: whether something ended of which no answer since then has told, so that it is worth asking anew.
     ``on_error``: hears of what nobody foresaw.
     """
 
@@ -98,6 +99,7 @@ class ScaleSetSource:
         owner: str,
         capacity: Callable[[Place], int],
         may_run: Callable[[Place, JobNews], bool] = lambda place, news: True,
+        doubtful: Callable[[Place], bool] = lambda place: False,
         on_error: Callable[[str, Exception], None] = lambda where, error: None,
     ) -> None:
         self._clients = clients
@@ -107,6 +109,7 @@ class ScaleSetSource:
         self._wanted = wanted
         self._capacity = capacity
         self._may_run = may_run
+        self._doubtful = doubtful
         self._on_error = on_error
         self._sessions: dict[Place, Session] = {}
         self._sets: dict[Place, ScaleSet] = {}
@@ -257,14 +260,14 @@ class ScaleSetSource:
     # The queue
 
     async def _next(self, place: Place, last: int, woken: Callable[[], None]) -> Message | None:
-        """The answer to one poll, which is asked anew as soon as more can be run than it told."""
+        """The answer to one poll, which is asked anew when more can be run than it told, or there is a doubt."""
         while True:
             answer = await self._poll(place, last, woken)
             if answer is not None:
                 return answer[0]
 
     async def _poll(self, place: Place, last: int, woken: Callable[[], None]) -> tuple[Message | None] | None:
-        """One poll's answer; None where it was given up, since more can be run than it told."""
+        """One poll's answer; None where it was given up, to be asked anew."""
         told = self._capacity(place)
         answers: list[tuple[Message | None]] = []
         failures: list[GitHubError] = []
@@ -293,7 +296,7 @@ class ScaleSetSource:
             woken()
         while True:
             await self._clock.sleep(CAPACITY_LOOK)
-            if self._book.assigned(place) >= told < self._capacity(place):
+            if self._book.assigned(place) >= told < self._capacity(place) or self._doubtful(place):
                 return
 
     async def _acquire(self, place: Place, message: Message) -> None:
