@@ -166,17 +166,17 @@ def _read_size(label: str) -> tuple[Ask, ...]:
 def _read_gpus(label: str, value: str) -> Ask:
     match = _GPUS.fullmatch(value)
     if match is None:
-        raise ValueError(f'{shown(label)}: must be a number of GPUS such as "2", or a type of GPUs such as "a100:2"')
+        raise ValueError(f'{shown(label)}: must be a number of GPUs such as "2", or a type of GPUs such as "a100:2"')
     if match["one"] is not None:
         return Ask(label, Resource.GPUS, 1, match["one"])
     return Ask(label, Resource.GPUS, _counted(label, match["count"]), match["type"] or "")
 
 
 def _counted(label: str, value: str) -> int:
+    if re.fullmatch(r"[0-9]+", value) is None:
+        raise ValueError(f"{shown(label)} is no whole number")
     if _NUMBER.fullmatch(value) is None:
-        raise ValueError(
-            f"{shown(label)} is no whole number" if not value.isdigit() else f"{shown(label)} is too large"
-        )
+        raise ValueError(f"{shown(label)} is too large")
     if int(value) == 0:
         raise ValueError(f"{shown(label)} asks for nothing; the least is 1")
     return int(value)

@@ -44,9 +44,9 @@ def largest(pool: Pool) -> tuple[tuple[str, SlurmRequest], ...]:
     asks = [Ask("", resource, amount) for resource, amount in amounts.items() if amount is not None]
     found = []
     for gpus in bounds.gpus or (None,):
-        of_gpus = [] if gpus is None else [Ask("", Resource.GPUS, gpus.count, gpus.type.lower())]
-        words = [_shown(ask) for ask in (*asks, *of_gpus)]
-        found.append((", ".join(words), size(pool, [*asks, *of_gpus]).request))
+        of_gpus = [] if gpus is None else [Ask("", Resource.GPUS, gpus.count, gpus.type)]
+        all_asks = [*asks, *of_gpus]
+        found.append((", ".join(map(_shown, all_asks)), size(pool, all_asks).request))
     return tuple(found)
 
 
@@ -107,7 +107,7 @@ class _Sizer:
             self._within(ask, "gpus", None)
             return
         # Without a type, where there is one only, that one is meant.
-        fitting = [bound for bound in allowed if bound.type.lower() == ask.type]
+        fitting = [bound for bound in allowed if bound.type.lower() == ask.type.lower()]
         if not fitting and not ask.type and len(allowed) == 1:
             fitting = list(allowed)
         if not fitting:
