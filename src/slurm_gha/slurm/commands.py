@@ -138,12 +138,11 @@ def duration(seconds: int) -> str:
 
 
 def _request(request: SlurmRequest) -> list[str]:
-    # One task a node: what a step's srun starts, unless it is told otherwise, is then one process on each of them.
-    spread = [] if request.nodes == 1 else ["--ntasks-per-node=1"]
+    # As many tasks as nodes, so one on each: what a step's srun starts if it is told nothing else. --ntasks-per-node
+    # would say it too, but gets a warning out of every srun that is told something else.
     argv = [
         f"--nodes={request.nodes}",
         f"--ntasks={request.nodes}",
-        *spread,
         f"--cpus-per-task={request.cpus}",
         f"--time={duration(request.time_seconds)}",
     ]
