@@ -23,6 +23,14 @@ class TestDocker(DockerCases):
     )
     replaced = ("containerd",)
 
+    def test_the_number_of_the_job_s_gpu_gets_into_the_container(self, stage: Scene) -> None:
+        step = 'echo "mine ${CUDA_VISIBLE_DEVICES-none}, ordinal ${GPU_DEVICE_ORDINAL-none}, of $SLURM_JOB_ID"'
+        asking = job(step, labels=["self-hosted", "small", "slurm-gpus=a100:2"])
+        run = stage.push(workflow(a=asking, plain=job(step)))
+        assert set(stage.until_completed(run, 120).values()) == {"success"}, log_of(stage, run)
+        assert "mine 0,1, ordinal 0,1, of " in stage.job(run, "a").log
+        assert "mine none, ordinal none, of " in stage.job(run, "plain").log
+
     def test_a_store_of_another_engine_is_left_alone(self, stage: Scene, images: Images) -> None:
         """One line says why, and the image is had in another way."""
         said = told_of_misfit(stage, images.home_of("runner") / "store.env", "1.2.3")

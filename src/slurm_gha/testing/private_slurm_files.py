@@ -123,7 +123,7 @@ def slurm_conf(at: Layout) -> str:
         "MaxArraySize=10001",
         "DefMemPerCPU=100",
         "MailProg=/bin/true",
-        "GresTypes=gpu,tmpdisk",
+        f"GresTypes={'gpu,' if shape.gpus else ''}tmpdisk",
     ]
     if at.accounting:
         lines += [
