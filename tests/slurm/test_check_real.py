@@ -132,8 +132,7 @@ def test_the_bounds_of_what_jobs_may_ask_for_are_tried_too(config: Path) -> None
     assert code == 1
     (line,) = [line for line in output.splitlines() if line.startswith("✗")]
     assert line == (
-        "✗ pool small: Slurm refuses its largest jobs, 5 CPUs, 1 node: "
-        "Batch job submission failed: Requested node configuration is not available"
+        "✗ pool small: Slurm refuses its largest jobs, 5 CPUs, 1 node: Requested node configuration is not available"
     )
 
 
