@@ -12,10 +12,10 @@ import pytest
 from click.testing import CliRunner
 
 from slurm_gha.cli import main
-from slurm_gha.cli.inquiry import Answer, GitHubDesk, Verdict, ask_github, ask_slurm
+from slurm_gha.cli.inquiry import Answer, GitHubDesk, Verdict, ask_github, ask_slurm, gpu_doubts
 from slurm_gha.cli.places import look
 from slurm_gha.config.loading import load
-from slurm_gha.domain.pool import Bounds, GpuBound, Pool, SlurmRequest
+from slurm_gha.domain.pool import Bounds, Container, GpuBound, Launcher, Pool, SlurmRequest
 from slurm_gha.github.budget import BudgetSnapshot
 from slurm_gha.github.errors import Forbidden, GitHubError, GitHubUnavailable
 from slurm_gha.github.permissions import Permission, Standing
@@ -100,6 +100,26 @@ def test_a_pool_s_bounds_are_tried_too_one_line_each() -> None:
         "Requested node configuration is not available",
     ]
     assert answers[4].startswith("✓ pool small")
+
+
+def test_gpus_that_do_not_get_into_containers_are_doubted() -> None:
+    plain, gres = pool("plain", 1), SlurmRequest(1, 60, gres=("gpu:a100:1",))
+    bounds = Bounds(gpus=(GpuBound(2, "a100"),))
+    image = Container("runner")
+    docker = replace(plain, name="docker", launcher=Launcher.DOCKER, container=image)
+    apptainer = replace(plain, name="apptainer", launcher=Launcher.APPTAINER, container=image, request=gres)
+    fine = (
+        plain,
+        docker,
+        replace(plain, request=gres, dynamic=bounds),
+        replace(apptainer, container=replace(image, nvidia=True)),
+    )
+    assert gpu_doubts(fine) == []
+    said = "brings no GPU into its containers; jobs only see how theirs is called"
+    assert lines(gpu_doubts([replace(docker, dynamic=bounds), apptainer])) == [
+        f"! pool docker: launcher docker {said}",
+        f"! pool apptainer: launcher apptainer {said} (nvidia = true brings it along)",
+    ]
 
 
 def test_a_slurm_that_is_down_is_asked_once() -> None:

@@ -13,7 +13,7 @@ import anyio
 import anyio.to_thread
 
 from slurm_gha.config.mistakes import shown
-from slurm_gha.domain.pool import Pool, SlurmRequest
+from slurm_gha.domain.pool import Launcher, Pool, SlurmRequest
 from slurm_gha.github.budget import BudgetSnapshot
 from slurm_gha.github.errors import GitHubError
 from slurm_gha.github.permissions import Permission, Standing
@@ -84,6 +84,23 @@ async def ask_slurm(desk: SlurmDesk, pools: Sequence[Pool]) -> list[Answer]:
                 answers.append(Answer(Verdict.DOUBTFUL, "slurm", f"not asked about the other pools: {rest}"))
             break
     return answers
+
+
+def gpu_doubts(pools: Sequence[Pool]) -> list[Answer]:
+    """Pools that may get GPUs of Slurm's, which their launcher does not bring into its containers."""
+    found = []
+    for pool in pools:
+        options = {name for name, _ in pool.request.extra}
+        own = any(gres.split(":")[0] == "gpu" for gres in pool.request.gres) or options & {"gpus", "gpus-per-node"}
+        brought = pool.launcher is Launcher.HOST or (pool.container is not None and pool.container.nvidia)
+        if not brought and (own or (pool.dynamic is not None and pool.dynamic.gpus)):
+            text = (
+                f"launcher {pool.launcher.value} brings no GPU into its containers; jobs only see how theirs is called"
+            )
+            if pool.launcher is Launcher.APPTAINER:
+                text += " (nvidia = true brings it along)"
+            found.append(Answer(Verdict.DOUBTFUL, f"pool {pool.name}", text))
+    return found
 
 
 async def _try(desk: SlurmDesk, subject: str, called: str, request: SlurmRequest) -> Answer:
