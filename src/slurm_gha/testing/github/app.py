@@ -19,6 +19,8 @@ from slurm_gha.testing.github.door import Door
 from slurm_gha.testing.github.errors import RefusedError, WorkflowError
 from slurm_gha.testing.github.faults import Faults, FaultyApp
 from slurm_gha.testing.github.limits import Limits
+from slurm_gha.testing.github.scalesets import wire
+from slurm_gha.testing.github.scalesets.routes import routes as scale_set_routes
 from slurm_gha.testing.github.state import GitHub
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -53,6 +55,7 @@ def create_app(
         routes=[
             *extra_routes,
             Route("/_logs/{job_id:int}", log),
+            *scale_set_routes(github),
             *control_routes(github, limits, control_token),
             Mount("/", app=door),
         ],
@@ -132,8 +135,9 @@ def counters(limits: Limits) -> dict[str, Any]:
 
 
 def picture(github: GitHub) -> dict[str, Any]:
-    """Runs, jobs and runners as REST would show them, and the logs of jobs that are over."""
+    """Runs, jobs and runners as REST would show them, the logs of jobs that are over, and runner scale sets."""
     github.tick()
+    sets = github.scale_sets
     return {
         "now": github.clock.now(),
         "runs": [
@@ -151,4 +155,5 @@ def picture(github: GitHub) -> dict[str, Any]:
             for job in github.jobs.values()
         ],
         "runners": [{**render.runner(runner), "scope": runner.scope} for runner in github.runners.values()],
+        "scale_sets": wire.picture([(each, sets.statistics(each)) for each in sets.sets.values()]),
     }

@@ -151,7 +151,8 @@ class SimJob:
 class SimRunner:
     """A registered runner. ``scope`` is ``repos/o/r``, ``orgs/o`` or ``enterprises/e``, in lower case.
 
-    ``done`` says that an ephemeral runner has had its one job; ``job_id`` is the job it is running.
+    ``done`` says that an ephemeral runner has had its one job; ``job_id`` is the job it is running; ``scale_set_id``
+    is the runner scale set that it was minted through (None: none).
     """
 
     id: int
@@ -172,6 +173,7 @@ class SimRunner:
     offline_since: float | None = None
     ever_online: bool = False
     version: str = ""
+    scale_set_id: int | None = None
 
     @property
     def busy(self) -> bool:
