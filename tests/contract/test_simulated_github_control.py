@@ -47,6 +47,29 @@ def test_a_run_is_set_up_pushed_watched_and_cancelled() -> None:
     simulate(scenario)
 
 
+def test_scale_sets_are_seen_and_made_to_behave_otherwise() -> None:
+    async def scenario() -> None:
+        async with client(Secret("control")) as http:
+            github = http._transport.app.state.github  # type: ignore[attr-defined]
+            github.add_repository("octo/app", {BUILD: WORKFLOW})
+            number = github.scale_sets.create("orgs/octo", "lab", labels=["self-hosted", "small"]).id
+            [run] = (await http.post("/_sim/push", json={"repository": "octo/app"})).json()["runs"]
+            [job] = github.present_jobs(github.runs[run])
+            [seen] = (await http.get("/_sim/state")).json()["scale_sets"]
+            assert (seen["id"], seen["name"], seen["labels"]) == (number, "lab", ["self-hosted", "small"])
+            assert (seen["owner"], seen["statistics"]["totalAvailableJobs"]) == (None, 1)
+            assert github.scale_sets.state_of(job) == "waiting"
+            before = github.scale_sets.tenant
+            asked = {"behaviour": {"acquire": True}, "move": True}
+            assert (await http.post("/_sim/scale_sets", json=asked)).status_code == 200
+            assert github.scale_sets.behaviour.acquire
+            assert github.scale_sets.tenant != before
+            wrong = {"behaviour": {"nothing": 1}}
+            assert (await http.post("/_sim/scale_sets", json=wrong)).status_code == 422
+
+    simulate(scenario)
+
+
 def test_control_is_shut_without_its_token() -> None:
     async def scenario() -> None:
         for control, given in ((None, ""), (None, "control"), (Secret("control"), "wrong"), (Secret("control"), "")):

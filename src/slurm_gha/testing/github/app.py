@@ -109,6 +109,12 @@ def control_routes(github: GitHub, limits: Limits, token: Secret | None) -> list
         github.rerun_job(body["job_id"])
         return {}
 
+    def scale_sets(body: dict[str, Any]) -> Any:
+        github.scale_sets.change(**body.get("behaviour", {}))
+        if body.get("move"):
+            github.scale_sets.move()
+        return {}
+
     return [
         Route("/_sim/counters", guarded(lambda _: counters(limits))),
         Route("/_sim/state", guarded(lambda _: picture(github))),
@@ -118,6 +124,7 @@ def control_routes(github: GitHub, limits: Limits, token: Secret | None) -> list
         Route("/_sim/dispatch", guarded(dispatch), methods=["POST"]),
         Route("/_sim/cancel", guarded(cancel), methods=["POST"]),
         Route("/_sim/rerun", guarded(rerun), methods=["POST"]),
+        Route("/_sim/scale_sets", guarded(scale_sets), methods=["POST"]),
     ]
 
 

@@ -74,6 +74,7 @@ class GitHub(Accounts):
             runs=self._runs,
             runners=self._runners,
             tick=self.tick,
+            notify=self._notify,
         )
 
     @property

@@ -18,14 +18,13 @@ from slurm_gha.testing.github import render
 from slurm_gha.testing.github.errors import RefusedError, Unprocessable
 from slurm_gha.testing.github.longpoll import until_hung_up
 from slurm_gha.testing.github.oauth import UnauthorisedError
-from slurm_gha.testing.github.scalesets import wire
+from slurm_gha.testing.github.scalesets import asking, wire
 from slurm_gha.testing.github.scalesets.errors import COMMON, TASKS, ServiceError, malformed, no_session
 from slurm_gha.testing.github.scalesets.registration import SERVICE, Registration
 from slurm_gha.testing.github.scalesets.values import QueueSession, ScaleSet
 from slurm_gha.testing.github.state import GitHub
 from slurm_gha.testing.github.values import SimRunner
 
-API_VERSION = "6.0-preview"
 CAPACITY_HEADER = "x-scalesetmaxcapacity"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -76,7 +75,7 @@ class Service:
     async def register(self, request: Request) -> Response:
         """POST: the service's URL and an admin token, for a registration token."""
         try:
-            asked = await _body(request)
+            asked = await asking.body(request)
             if asked.get("runner_event") != "register" or not isinstance(asked.get("url"), str):
                 raise Unprocessable("url and runner_event (register) are needed")
             found = self._registration.register(request.headers.get("authorization", ""), asked["url"])
@@ -91,7 +90,7 @@ class Service:
 
         async def guarded(request: Request) -> Response:
             try:
-                _check_version(request)
+                asking.check_version(request)
                 answer = await endpoint(request)
             except UnauthorisedError as error:
                 answer = self._refusal(ServiceError(401, "VssUnauthorizedException", str(error), space=COMMON))
@@ -140,13 +139,13 @@ class Service:
         return self._answer(wire.counted(self._shown(each, request) for each in found))
 
     async def create(self, request: Request) -> Response:
-        scope, asked = self._registration.admin(request), await _body(request)
+        scope, asked = self._registration.admin(request), await asking.body(request)
         found = self._sets.create(
             scope,
-            _text(asked, "name") or "",
-            group_id=_number(asked, "runnerGroupId") or wire.DEFAULT_GROUP,
-            labels=_labels(asked) or (),
-            disable_update=_disable_update(asked) or False,
+            asking.text(asked, "name") or "",
+            group_id=asking.number(asked, "runnerGroupId") or wire.DEFAULT_GROUP,
+            labels=asking.labels(asked) or (),
+            disable_update=asking.disable_update(asked) or False,
         )
         return self._answer(self._shown(found, request))
 
@@ -154,13 +153,13 @@ class Service:
         return self._answer(self._shown(self._scale_set(request), request))
 
     async def update(self, request: Request) -> Response:
-        found, asked = self._scale_set(request), await _body(request)
+        found, asked = self._scale_set(request), await asking.body(request)
         self._sets.update(
             found,
-            name=_text(asked, "name"),
-            group_id=_number(asked, "runnerGroupId"),
-            labels=_labels(asked),
-            disable_update=_disable_update(asked),
+            name=asking.text(asked, "name"),
+            group_id=asking.number(asked, "runnerGroupId"),
+            labels=asking.labels(asked),
+            disable_update=asking.disable_update(asked),
         )
         return self._answer(self._shown(found, request))
 
@@ -183,20 +182,20 @@ class Service:
     # Sessions and the queue
 
     async def open_session(self, request: Request) -> Response:
-        found, asked = self._scale_set(request), await _body(request)
-        owner_name = _text(asked, "ownerName")
+        found, asked = self._scale_set(request), await asking.body(request)
+        owner_name = asking.text(asked, "ownerName")
         if not owner_name:
             raise malformed("The session needs an ownerName.")
-        return self._session_answer(self._sets.open(found, owner_name, request.path_params["tenant"]))
+        return self._session_answer(self._sets.sessions.open(found, owner_name, request.path_params["tenant"]))
 
     async def refresh_session(self, request: Request) -> Response:
-        session = self._sets.session(request.path_params["session"], self._scale_set(request))
+        session = self._sets.sessions.find(request.path_params["session"], self._scale_set(request))
         session.refreshed += 1
         session.tenant = request.path_params["tenant"]
         return self._session_answer(session)
 
     async def delete_session(self, request: Request) -> Response:
-        self._sets.close(self._sets.session(request.path_params["session"], self._scale_set(request)))
+        self._sets.sessions.close(self._sets.sessions.find(request.path_params["session"], self._scale_set(request)))
         return Response(status_code=204)
 
     def _session_answer(self, session: QueueSession) -> Response:
@@ -214,7 +213,7 @@ class Service:
             raise malformed("lastMessageId and X-ScaleSetMaxCapacity are whole numbers, not below 0.")
         limit = None if capacity is None else int(capacity)
         message = await until_hung_up(
-            request, lambda: self._sets.wait_for_message(session.id, capacity=limit, after=int(after))
+            request, lambda: self._sets.sessions.wait_for_message(session.id, capacity=limit, after=int(after))
         )
         if message is None:
             return Response(status_code=202)
@@ -222,19 +221,19 @@ class Service:
         return self._answer(wire.message(message, numbers, unknown=unknown))
 
     async def acknowledge(self, request: Request) -> Response:
-        self._sets.acknowledge(self._session(request), request.path_params["message"])
+        self._sets.sessions.acknowledge(self._session(request), request.path_params["message"])
         return Response(status_code=204)
 
     async def acquire(self, request: Request) -> Response:
-        session, asked = self._session(request), await _json(request)
+        session, asked = self._session(request), await asking.content(request)
         if not isinstance(asked, list) or not all(isinstance(each, int) for each in asked):
             raise malformed("The request ids are a list of numbers.")
-        return self._answer(wire.counted(self._sets.acquire(session, asked)))
+        return self._answer(wire.counted(self._sets.sessions.acquire(session, asked)))
 
     def _session(self, request: Request) -> QueueSession:
         """The session of the caller's queue token, which must be of the scale set in the path."""
         self._github.tick()
-        session = self._sets.session(self._registration.session_id(request))
+        session = self._sets.sessions.find(self._registration.session_id(request))
         if session.scale_set.id != request.path_params["id"]:
             raise no_session(session.id)
         return session
@@ -242,9 +241,9 @@ class Service:
     # Runners
 
     async def generate(self, request: Request) -> Response:
-        found, asked = self._scale_set(request), await _body(request)
+        found, asked = self._scale_set(request), await asking.body(request)
         runner, configuration = self._sets.mint_runner(
-            found, _text(asked, "name") or "", _text(asked, "workFolder") or "_work"
+            found, asking.text(asked, "name") or "", asking.text(asked, "workFolder") or "_work"
         )
         return self._answer({"runner": wire.runner(runner), "encodedJITConfig": configuration})
 
@@ -276,59 +275,3 @@ class Service:
         self._github.tick()
         runner = self._github.runners.get(request.path_params["agent"])
         return runner if runner is not None and runner.scope == scope else None
-
-
-def _check_version(request: Request) -> None:
-    """The version of the API stands in the query or in Accept; acknowledging alone does without."""
-    if request.method == "DELETE" and "/messages/" in request.url.path:
-        return
-    accepted = re.search(r"api-version=([^\s;,]+)", request.headers.get("accept", ""))
-    given = request.query_params.get("api-version") or (accepted[1] if accepted else "")
-    if given != API_VERSION:
-        raise ServiceError(
-            400, "VssVersionNotSpecifiedException", f"No api-version {API_VERSION} was supplied.", space=COMMON
-        )
-
-
-async def _json(request: Request) -> Any:
-    try:
-        return json.loads(await request.body() or b"{}")
-    except ValueError as error:
-        raise malformed("The body is no JSON.") from error
-
-
-async def _body(request: Request) -> dict[str, Any]:
-    found = await _json(request)
-    if not isinstance(found, dict):
-        raise malformed("The body is no JSON object.")
-    return found
-
-
-def _text(asked: dict[str, Any], name: str) -> str | None:
-    value = asked.get(name)
-    if value is not None and not isinstance(value, str):
-        raise malformed(f"{name} is a text.")
-    return value
-
-
-def _number(asked: dict[str, Any], name: str) -> int | None:
-    value = asked.get(name)
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
-        raise malformed(f"{name} is a number.")
-    return value
-
-
-def _labels(asked: dict[str, Any]) -> list[str] | None:
-    value = asked.get("labels")
-    if value is None:
-        return None
-    if not isinstance(value, list) or not all(isinstance(each, dict) and each.get("name") for each in value):
-        raise malformed("labels are a list of objects with a name.")
-    return [str(each["name"]) for each in value]
-
-
-def _disable_update(asked: dict[str, Any]) -> bool | None:
-    setting = asked.get("RunnerSetting", asked.get("runnerSetting"))
-    if setting is not None and not isinstance(setting, dict):
-        raise malformed("RunnerSetting is an object.")
-    return None if setting is None else bool(setting.get("disableUpdate"))

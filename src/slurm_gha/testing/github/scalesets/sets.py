@@ -1,12 +1,12 @@
-"""All runner scale sets of the simulated GitHub: made, found, changed, removed; their sessions, polls and runners."""
+"""All runner scale sets of the simulated GitHub: made, found, changed, removed; and their runners."""
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import uuid
-from collections.abc import Callable, Iterable, Sequence
-
-import anyio
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from slurm_gha.domain.clock import Clock
 from slurm_gha.domain.labels import normalise
@@ -16,9 +16,10 @@ from slurm_gha.testing.github.runners import Runners
 from slurm_gha.testing.github.runs import Runs
 from slurm_gha.testing.github.scalesets.behaviour import ScaleSetBehaviour
 from slurm_gha.testing.github.scalesets.claims import Claims
-from slurm_gha.testing.github.scalesets.errors import TASKS, ServiceError, malformed, no_scale_set, no_session
+from slurm_gha.testing.github.scalesets.errors import TASKS, ServiceError, malformed, no_scale_set
 from slurm_gha.testing.github.scalesets.queue import Queues
-from slurm_gha.testing.github.scalesets.values import ClaimState, QueueMessage, QueueSession, ScaleSet, Statistics
+from slurm_gha.testing.github.scalesets.sessions import Sessions
+from slurm_gha.testing.github.scalesets.values import ClaimState, ScaleSet, Statistics
 from slurm_gha.testing.github.timers import Timers
 from slurm_gha.testing.github.values import SimJob, SimRunner
 
@@ -26,7 +27,7 @@ FIRST_MESSAGE = 100_000_000
 
 
 class ScaleSets:
-    """The service's state. ``behaviour`` may be replaced at any time; ``tick`` lets happen what is due."""
+    """The service's state. ``tick`` lets happen what is due, ``notify`` tells of changes."""
 
     def __init__(
         self,
@@ -39,21 +40,23 @@ class ScaleSets:
         runs: Runs,
         runners: Runners,
         tick: Callable[[], None],
+        notify: Callable[[], None],
     ) -> None:
         self.behaviour = behaviour
         self.clock = clock
-        self.tick = tick
+        self.tick, self.notify = tick, notify
         self._accounts, self._timers, self._runs, self._runners = accounts, timers, runs, runners
         # Its own chance: a GitHub without scale sets has the same history as if there were none.
         self._chance = random.Random(f"scale sets {seed}")
         self._made = 0
         self.sets: dict[int, ScaleSet] = {}
-        self.sessions: dict[str, QueueSession] = {}
         self.tenant = self._name()
         queues = Queues(FIRST_MESSAGE + self._chance.randrange(1000))
-        self._queues = queues
         self._claims = Claims(
             clock, timers, queues, self.sets, lambda: self.behaviour, accounts.scopes_of, self._runners.offer
+        )
+        self.sessions = Sessions(
+            clock, timers, queues, self._claims, lambda: self.behaviour, self.guid, tick, self._watch_abandonment
         )
 
     # What GitHub tells of jobs and runners
@@ -130,7 +133,7 @@ class ScaleSets:
         )
         self.sets[scale_set.id] = scale_set
         self._watch_abandonment(scale_set)
-        self._claims.reconsider(scale_set, self._runs.queued.values())
+        self._reconsider(scale_set)
         return scale_set
 
     def update(
@@ -154,18 +157,22 @@ class ScaleSets:
             scale_set.offered = normalise(scale_set.labels)
             for runner in scale_set.runners.values():
                 runner.labels, runner.offered = scale_set.labels, scale_set.offered
-        self._claims.reconsider(scale_set, self._runs.queued.values())
+        self._reconsider(scale_set)
 
     def remove(self, scale_set: ScaleSet) -> None:
         """Its idle runners and its session are gone with it, its jobs are for others; what runs goes on."""
         self.tick()
         del self.sets[scale_set.id]
         if scale_set.session is not None:
-            self._end(scale_set.session)
+            self.sessions.close(scale_set.session)
         for runner in list(scale_set.runners.values()):
             if not runner.busy:
                 self._runners.remove(runner)
+        self._reconsider(scale_set)
+
+    def _reconsider(self, scale_set: ScaleSet) -> None:
         self._claims.reconsider(scale_set, self._runs.queued.values())
+        self.notify()
 
     def _check_name(self, scope: str, name: str, group_id: int, itself: ScaleSet | None = None) -> None:
         if not name.strip():
@@ -179,57 +186,6 @@ class ScaleSets:
     def _kept(self, name: str, labels: Sequence[str]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(labels)) if labels and self.behaviour.several_labels else (name,)
 
-    # Sessions
-
-    def open(self, scale_set: ScaleSet, owner_name: str, tenant: str) -> QueueSession:
-        """The scale set's session; refused while another is alive."""
-        self.tick()
-        if scale_set.session is not None:
-            raise ServiceError(
-                409,
-                "RunnerScaleSetSessionConflictException",
-                f"The runner scale set {scale_set.name} already has an active session for owner "
-                f"{scale_set.session.owner_name}.",
-            )
-        now = self.clock.now()
-        session = QueueSession(self._guid(), owner_name, scale_set, tenant, now, now)
-        self.sessions[session.id] = scale_set.session = session
-        scale_set.left_at, scale_set.told = None, self.statistics(scale_set)
-        self._timers.at(now + self.behaviour.session_timeout, lambda: self._silence_check(session))
-        return session
-
-    def session(self, session_id: str, scale_set: ScaleSet | None = None) -> QueueSession:
-        """The session, alive; ``scale_set`` is the one that it must be of."""
-        session = self.sessions.get(session_id)
-        if session is None or (scale_set is not None and session.scale_set is not scale_set):
-            raise no_session(session_id)
-        session.seen_at = self.clock.now()
-        return session
-
-    def close(self, session: QueueSession) -> None:
-        self.tick()
-        self._end(session)
-
-    def _end(self, session: QueueSession) -> None:
-        if self.sessions.pop(session.id, None) is None:
-            return
-        scale_set = session.scale_set
-        scale_set.session, scale_set.polled, scale_set.capacity = None, False, None
-        scale_set.left_at = self.clock.now()
-        scale_set.wake()
-        self._watch_abandonment(scale_set)
-
-    def _silence_check(self, session: QueueSession) -> None:
-        if session.id not in self.sessions:
-            return
-        if session.polling:
-            session.seen_at = self.clock.now()
-        over_at = session.seen_at + self.behaviour.session_timeout
-        if over_at <= self.clock.now():
-            self._end(session)
-        else:
-            self._timers.at(over_at, lambda: self._silence_check(session))
-
     def _watch_abandonment(self, scale_set: ScaleSet) -> None:
         left_at, limit = scale_set.left_at, self.behaviour.abandoned_after
 
@@ -240,61 +196,13 @@ class ScaleSets:
         if left_at is not None and limit is not None:
             self._timers.at(left_at + limit, check)
 
-    # The queue
-
-    def next_message(self, session_id: str, *, after: int = 0) -> QueueMessage | None:
-        """What the session is to read now; it stays to be read until it is acknowledged."""
-        self.tick()
-        session, behaviour = self.session(session_id), self.behaviour
-        scale_set = session.scale_set
-        self._claims.fill(scale_set)
-        return self._queues.next(
-            scale_set,
-            self.statistics(scale_set),
-            after=after if behaviour.skip_read else 0,
-            statistics_alone=behaviour.statistics_messages,
-        )
-
-    async def wait_for_message(
-        self, session_id: str, *, capacity: int | None = None, after: int = 0
-    ) -> QueueMessage | None:
-        """The same as a long poll, which tells how many jobs the scale set can have at most (None: does not tell)."""
-        self.tick()
-        session = self.session(session_id)
-        scale_set = session.scale_set
-        scale_set.polled, scale_set.capacity = True, capacity
-        scale_set.capacities.append((self.clock.now(), capacity))
-        until = self.clock.now() + self.behaviour.poll_seconds
-        session.polling += 1
-        try:
-            while True:
-                message = self.next_message(session_id, after=after)
-                left = until - self.clock.now()
-                if message is not None or left <= 0:
-                    return message
-                news, due = scale_set.news, self._timers.next()
-                with anyio.move_on_after(left if due is None else max(0.001, min(left, due - self.clock.now()))):
-                    await news.wait()
-        finally:
-            session.polling -= 1
-            session.seen_at = self.clock.now()
-
-    def acknowledge(self, session: QueueSession, message_id: int) -> None:
-        self.tick()
-        self._queues.acknowledge(session.scale_set, message_id)
-
-    def acquire(self, session: QueueSession, request_ids: Iterable[int]) -> list[int]:
-        """Take announced jobs; the ids of those that are the scale set's now."""
-        self.tick()
-        return self._claims.acquire(session.scale_set, request_ids)
-
     # Runners
 
     def mint_runner(self, scale_set: ScaleSet, name: str, work_folder: str = "_work") -> tuple[SimRunner, str]:
         """Register a just-in-time runner of the scale set; its JIT configuration."""
         self.tick()
         try:
-            return self._runners.mint(
+            minted = self._runners.mint(
                 scale_set.scope,
                 scale_set.owner,
                 name,
@@ -306,6 +214,16 @@ class ScaleSets:
         except Conflict as error:
             message = f"A runner with the name {name} already exists."
             raise ServiceError(409, "TaskAgentExistsException", message, space=TASKS) from error
+        self.notify()
+        return minted
+
+    # What tests and other processes change
+
+    def change(self, **knobs: Any) -> None:
+        """From now on the service behaves otherwise, in what is named; TypeError for what there is not."""
+        self.behaviour = dataclasses.replace(self.behaviour, **knobs)
+        for scale_set in self.sets.values():
+            scale_set.wake()
 
     def move(self) -> None:
         """From the next registration on, the service has another URL; tokens given out keep their own."""
@@ -314,9 +232,6 @@ class ScaleSets:
     def _name(self) -> str:
         return f"{self._chance.getrandbits(80):020x}"
 
-    def _guid(self) -> str:
-        return str(uuid.UUID(int=self._chance.getrandbits(128), version=4))
-
     def guid(self) -> str:
         """An id for whatever needs one."""
-        return self._guid()
+        return str(uuid.UUID(int=self._chance.getrandbits(128), version=4))

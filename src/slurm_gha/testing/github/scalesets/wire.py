@@ -14,6 +14,7 @@ from slurm_gha.testing.github.scalesets.values import Claim, QueueMessage, Queue
 from slurm_gha.testing.github.values import Organisation, SimJob, SimRunner
 
 DEFAULT_GROUP = 1
+PICTURE_CAPACITIES = 20
 MESSAGE_TYPE = "RunnerScaleSetJobMessages"
 UNKNOWN_ITEM = {"messageType": "JobPreempted", "reason": "unheard of", "jobId": 0}
 _RESULTS = {"success": "succeeded", "failure": "failed", "cancelled": "canceled", "skipped": "skipped"}
@@ -133,7 +134,7 @@ def picture(sets: Sequence[tuple[ScaleSet, Statistics]]) -> list[Mapping[str, An
             "labels": list(each.labels),
             "owner": None if each.session is None else each.session.owner_name,
             "capacity": each.capacity,
-            "capacities": [[render.time(at), capacity] for at, capacity in each.capacities],
+            "capacities": [[render.time(at), capacity] for at, capacity in each.capacities[-PICTURE_CAPACITIES:]],
             "jobs": {str(claim.job.id): claim.state.value for claim in each.claims.values()},
             "unacknowledged": list(each.messages),
             "statistics": statistics(numbers),
