@@ -6,6 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from slurm_gha.domain.labels import satisfies
 from slurm_gha.testing.github.errors import RefusedError
 from slurm_gha.testing.github.runners import Behaviour
 from slurm_gha.testing.github.scalesets.behaviour import MESSAGE_ITEMS, ScaleSetBehaviour
@@ -214,6 +215,26 @@ class Queues(RuleBasedStateMachine):
         assert len(set(held)) == len(held)
         assert all(self.github.jobs[job_id].status in ("queued", "in_progress") for job_id in held)
 
+    @invariant()
+    def nothing_waits_that_could_run(self) -> None:
+        free = [
+            session.runner
+            for session in self.github.sessions.values()
+            if session.assignment is None and not session.runner.busy and not session.runner.done
+        ]
+        for each in self.sets:
+            unoffered = [
+                claim.job
+                for claim in each.claims.values()
+                if claim.state is ClaimState.ASSIGNED and claim.job.assignment is None
+            ]
+            mine = [runner for runner in free if runner.scale_set_id == each.id]
+            assert not [job for job in unoffered for runner in mine if satisfies(runner.offered, job.wanted)]
+            if each.session is not None and each.polled and (each.capacity or 0) > len(each.claims):
+                held = {claim.state for claim in each.claims.values()}
+                waiting = self.github.scale_sets.statistics(each).available
+                assert waiting == sum(claim.state is ClaimState.AVAILABLE for claim in each.claims.values()), held
+
     def teardown(self) -> None:
         """Read and acknowledge all there is: what was acknowledged does not come again, and the queue runs dry."""
         if not hasattr(self, "github"):
@@ -232,5 +253,5 @@ class Queues(RuleBasedStateMachine):
             assert not each.items
 
 
-Queues.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+Queues.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
 TestQueues = Queues.TestCase

@@ -59,8 +59,11 @@ class Sessions:
         return session
 
     def close(self, session: QueueSession) -> None:
-        """The session is over, and the next may come; what it has not acknowledged is for that one."""
         self._tick()
+        self.end(session)
+
+    def end(self, session: QueueSession) -> None:
+        """The session is over, and the next may come; what it has not acknowledged is for that one."""
         if self._alive.pop(session.id, None) is None:
             return
         scale_set = session.scale_set
@@ -76,7 +79,7 @@ class Sessions:
             session.seen_at = self._clock.now()
         over_at = session.seen_at + self._behaviour().session_timeout
         if over_at <= self._clock.now():
-            self.close(session)
+            self.end(session)
         else:
             self._timers.at(over_at, lambda: self._silence_check(session))
 

@@ -162,9 +162,13 @@ class ScaleSets:
     def remove(self, scale_set: ScaleSet) -> None:
         """Its idle runners and its session are gone with it, its jobs are for others; what runs goes on."""
         self.tick()
-        del self.sets[scale_set.id]
+        self._drop(scale_set)
+
+    def _drop(self, scale_set: ScaleSet) -> None:
+        if self.sets.pop(scale_set.id, None) is None:
+            return
         if scale_set.session is not None:
-            self.sessions.close(scale_set.session)
+            self.sessions.end(scale_set.session)
         for runner in list(scale_set.runners.values()):
             if not runner.busy:
                 self._runners.remove(runner)
@@ -190,8 +194,8 @@ class ScaleSets:
         left_at, limit = scale_set.left_at, self.behaviour.abandoned_after
 
         def check() -> None:
-            if scale_set.left_at == left_at and scale_set.id in self.sets:
-                self.remove(scale_set)
+            if scale_set.left_at == left_at:
+                self._drop(scale_set)
 
         if left_at is not None and limit is not None:
             self._timers.at(left_at + limit, check)
