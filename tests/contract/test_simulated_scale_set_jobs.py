@@ -35,6 +35,29 @@ def test_no_more_jobs_are_assigned_than_there_is_capacity_for() -> None:
     simulate(scenario)
 
 
+def test_one_job_is_offered_to_one_of_two_idle_runners() -> None:
+    async def scenario() -> None:
+        service = Service()
+        scale_set = await service.create()
+        session = await service.open(scale_set)
+        await service.drain(session)
+        ends: list[VirtualEnd] = []
+
+        async def live(name: str) -> None:
+            _, jit = await service.mint(scale_set, name)
+            ends.append((await service.run(jit, idle_exit=100)).end)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(live, "r1")
+            tasks.start_soon(live, "r2")
+            await service.clock.sleep(5)
+            service.dispatch()
+            assert sum(each.assignment is not None for each in service.github.sessions.values()) == 1
+        assert sorted(ends) == [VirtualEnd.FINISHED, VirtualEnd.IDLE]
+
+    simulate(scenario)
+
+
 def test_jobs_are_announced_and_assigned_once_acquired() -> None:
     async def scenario() -> None:
         service = Service(acquire=True)

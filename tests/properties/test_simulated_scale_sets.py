@@ -42,8 +42,10 @@ class SetClock:
 class Queues(RuleBasedStateMachine):
     """Any order of scale sets, sessions, polls, acknowledgements, runners, cancellations and time."""
 
-    @initialize(acquire=st.booleans(), skip=st.booleans(), steal=st.booleans(), seed=st.integers(0, 1000))
-    def begin(self, acquire: bool, skip: bool, steal: bool, seed: int) -> None:
+    @initialize(
+        acquire=st.booleans(), skip=st.booleans(), steal=st.booleans(), busy=st.booleans(), seed=st.integers(0, 99)
+    )
+    def begin(self, acquire: bool, skip: bool, steal: bool, busy: bool, seed: int) -> None:
         self.clock = SetClock()
         knobs = ScaleSetBehaviour(acquire=acquire, skip_read=skip, abandoned_after=5000.0, assignment_timeout=200.0)
         self.github = GitHub(self.clock, seed=seed, behaviour=Behaviour(steal=steal, scale_sets=knobs))
@@ -52,6 +54,12 @@ class Queues(RuleBasedStateMachine):
         self.github.add_enterprise("big", ["octo"])
         self.names = 0
         self.acknowledged: set[int] = set()
+        if busy:
+            self.create(SETS[1])
+            self.open(0)
+            self.poll(0, 4, True)
+            for _ in range(2):
+                self.mint(0, False, True)
 
     @property
     def sets(self) -> list[ScaleSet]:
@@ -201,6 +209,9 @@ class Queues(RuleBasedStateMachine):
     @invariant()
     def a_job_is_one_runners_and_of_its_scale_set(self) -> None:
         offers = [each.assignment for each in self.github.sessions.values() if each.assignment is not None]
+        for offer in offers:
+            state = self.github.scale_sets.state_of(offer.job)
+            assert state is (None if offer.runner.scale_set_id is None else ClaimState.ASSIGNED)
         takers = [(offer.job.id, offer.runner) for offer in offers]
         takers += [(runner.job_id, runner) for runner in self.github.runners.values() if runner.job_id is not None]
         assert len({job_id for job_id, _ in takers}) == len(takers)
@@ -253,5 +264,5 @@ class Queues(RuleBasedStateMachine):
             assert not each.items
 
 
-Queues.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+Queues.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 TestQueues = Queues.TestCase
