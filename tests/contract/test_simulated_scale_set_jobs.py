@@ -117,6 +117,23 @@ def test_a_job_that_no_runner_takes_is_taken_back_up_to_three_times() -> None:
     simulate(scenario)
 
 
+def test_a_job_taken_back_is_assigned_again_though_nobody_polls() -> None:
+    async def scenario() -> None:
+        service = Service(assignment_timeout=20, requeue_delays=(10.0,), poll_seconds=1)
+        session = await service.open(await service.create())
+        await service.poll(session)
+        [job] = service.dispatch()
+        states = []
+        for seconds in (0, 21, 10):
+            await service.clock.sleep(seconds)
+            service.github.tick()
+            states.append(service.github.scale_sets.state_of(job))
+        assert states == ["assigned", "waiting", "assigned"]
+        assert kinds(await service.read(session)) == ["JobAssigned", "JobCompleted", "JobAssigned"]
+
+    simulate(scenario)
+
+
 def test_cancelled_jobs_are_told_of_as_far_as_they_had_come() -> None:
     async def scenario() -> None:
         service = Service()

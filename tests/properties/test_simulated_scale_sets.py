@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -265,4 +266,4 @@ class Queues(RuleBasedStateMachine):
 
 
 Queues.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
-TestQueues = Queues.TestCase
+TestQueues = pytest.mark.slow(Queues.TestCase)

@@ -60,6 +60,7 @@ async def _ask(settings: Settings, examined: Examined, offline: bool) -> list[An
     scopes, pools = len(settings.scope_tables), len(settings.pool_tables)
     counts = f"{scopes} scope{'s' * (scopes != 1)}, {pools} pool{'s' * (pools != 1)}"
     answers = [Answer(Verdict.TRUE, "configuration", f"valid; {counts}"), *places.look(settings)]
+    answers += inquiry.gpu_doubts(settings.policy().pools)
     if offline:
         return answers
     cluster = SlurmCluster(

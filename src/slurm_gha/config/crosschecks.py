@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from slurm_gha.config.addresses import make_scope, split_url
+from slurm_gha.config.boundchecks import bound_findings
 from slurm_gha.config.mistakes import KeyPath, shown
 from slurm_gha.config.units import parse_duration, parse_time_limit, show_duration
 from slurm_gha.domain.scope import Scope, ScopeKind
@@ -180,6 +181,7 @@ def _pools(document: Mapping[str, Any]) -> Iterator[Finding]:
                 yield ("pool", index, "labels", position), f'"{shown(label)}" is there twice (case does not matter)'
             seen.add(folded)
         yield from _launcher(index, pool)
+        yield from bound_findings(("pool", index), pool)
         request = pool.get("slurm")
         if isinstance(request, dict):
             yield from _request(("pool", index, "slurm"), request, before_end)

@@ -216,7 +216,7 @@ class Settings(Table):
         names = [table.name for table in self.scope_tables]
         return Policy(
             installation=self.service.installation,
-            pools=tuple(table.pool(names) for table in self.pool_tables),
+            pools=tuple(table.pool(names, self.slurm.signal_before_end) for table in self.pool_tables),
             max_runners=self.service.max_runners,
             **self.timeouts.model_dump(),
         )

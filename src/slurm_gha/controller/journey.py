@@ -88,6 +88,7 @@ class Journey:
                         scope=waiting.job.scope,
                         job_name=waiting.job.name,
                         reason=waiting.reason,
+                        obstacle=waiting.obstacle.value,
                     )
                 )
         self._unservable = {job_id: waiting.reason for job_id, waiting in unservable.items()}

@@ -81,7 +81,12 @@ class Metrics:
         )
         self._oldest = gauge("jobs_oldest_waiting_seconds", "Age of the oldest queued servable job.", "scope")
         self._seen = counter("jobs_seen", "Queued jobs seen for the first time.", "scope")
-        self._unservable = counter("jobs_unservable", "Queued jobs that no pool can ever serve.", "scope")
+        self._unservable = counter(
+            "jobs_unservable",
+            "Queued jobs that no pool can serve, by why.",
+            "scope",
+            "obstacle",
+        )
         self._wait = histogram("job_wait_seconds", "From a job's creation to its start on a runner.", _WAITS, "pool")
         # Slurm
         self._commands = histogram("slurm_command_seconds", "Time of Slurm commands.", _COMMANDS, "command")
@@ -159,8 +164,8 @@ class Metrics:
                 # Of the jobs that other people's runners took, nothing is to be learnt about our pools.
                 if pool := self._pool(name):
                     self._wait.labels(pool).observe(waited)
-            case events.JobUnservable(scope=scope):
-                self._unservable.labels(scope).inc()
+            case events.JobUnservable(scope=scope, obstacle=obstacle):
+                self._unservable.labels(scope, obstacle).inc()
             case events.PoolBackedOff(pool=pool):
                 self._backoffs.labels(pool).inc()
             case events.GitHubUnreadable(scope=scope):

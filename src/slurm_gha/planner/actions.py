@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from types import MappingProxyType
 
 from slurm_gha.domain.job import Job
@@ -81,14 +82,28 @@ class Renew:
 Action = Submit | Withdraw | Deregister | Forget | CancelStray | Adopt | Renew
 
 
+class Obstacle(StrEnum):
+    """Why no pool can serve a job. LABELS: no pool has them all. MISSPELT: a resource label says nothing, or two
+    contradict. BOUNDS: it asks for more than pools allow.
+    """
+
+    LABELS = "labels"
+    MISSPELT = "misspelt"
+    BOUNDS = "bounds"
+
+
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A queued job and, in a sentence, why it waits. ``runner`` is the one counted on for it, if any."""
+    """A queued job and, in a sentence, why it waits. ``runner`` is the one counted on for it, if any.
+
+    ``obstacle``: what kind of reason it is, where it is ``unservable``.
+    """
 
     job: Job
     reason: str
     runner: str | None = None
     unservable: bool = False
+    obstacle: Obstacle = Obstacle.LABELS
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,8 @@ class Admission:
                 continue
             options = self._serving.options(job)
             if not options:
-                waiting.append(Waiting(job, self._serving.obstacle(job), unservable=True))
+                obstacle, reason = self._serving.obstacle(job)
+                waiting.append(Waiting(job, reason, unservable=True, obstacle=obstacle))
                 continue
             option, reason = self._room(options)
             if option is not None:
