@@ -12,7 +12,8 @@ from slurm_gha.controller.claims import ClaimDesk
 from slurm_gha.controller.edges import Edges
 from slurm_gha.controller.loop import Cadence, Controller
 from slurm_gha.controller.observation import Observer
-from slurm_gha.controller.scalesets import ScaleSetBook, assigned
+from slurm_gha.controller.queue_reading import assigned
+from slurm_gha.controller.scalesets import ScaleSetBook
 from slurm_gha.domain.hint import Hint
 from slurm_gha.domain.pool import Policy
 from slurm_gha.domain.scaleset import JobNews, Place, as_job

@@ -193,3 +193,12 @@ def test_assignments_that_are_taken_back_while_the_cluster_is_full(tmp_path: Pat
     hasty = ScaleSetBehaviour(assignment_timeout=60.0)
     outcome = play(replace(CALM, longest_job=600.0, hours=2.0, scale_sets=hasty), tmp_path)
     assert outcome.slurm_jobs <= 1.3 * ran(outcome)
+
+
+def test_the_same_seed_tells_the_same_story(tmp_path: Path) -> None:
+    rough = Scenario(seed=5, hours=1.0, quiet_hours=1.0, sources=(Source.SCALESET,))
+    digests = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        digests.append(Simulation(rough, tmp_path / name).run().digest)
+    assert digests[0] == digests[1]

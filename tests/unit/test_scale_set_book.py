@@ -10,7 +10,8 @@ import pytest
 
 from slurm_gha.controller.adoption import adopted
 from slurm_gha.controller.comment import comment
-from slurm_gha.controller.scalesets import Reading, ScaleSetBook, Standing
+from slurm_gha.controller.queue_reading import Reading, Standing
+from slurm_gha.controller.scalesets import ScaleSetBook
 from slurm_gha.domain.job import Job, JobStatus
 from slurm_gha.domain.pool import Handover, Policy, Pool, SlurmRequest
 from slurm_gha.domain.runner import RunnerRecord

@@ -9,7 +9,8 @@ from types import MappingProxyType
 import anyio
 
 from slurm_gha.controller.ports import Cluster, GitHubScope
-from slurm_gha.controller.scalesets import ScaleSetBook, merged
+from slurm_gha.controller.queue_reading import merged
+from slurm_gha.controller.scalesets import ScaleSetBook
 from slurm_gha.domain.clock import Clock
 from slurm_gha.domain.job import Job, JobStatus
 from slurm_gha.domain.runner import Registration, Runner, RunnerRecord, name_prefix

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from enum import StrEnum
+from dataclasses import asdict, replace
 
+from slurm_gha.controller.queue_reading import Reading, Standing, assigned, over, taker
 from slurm_gha.domain.clock import Clock
 from slurm_gha.domain.job import Job
 from slurm_gha.domain.labels import Labels, satisfies
@@ -17,7 +17,7 @@ from slurm_gha.domain.world import ScopeView
 from slurm_gha.observe import events
 from slurm_gha.observe.events import Bus
 from slurm_gha.observe.status import ScaleSetStatus
-from slurm_gha.planner.level import Taker, level
+from slurm_gha.planner.level import level
 from slurm_gha.store.journal import Journal
 from slurm_gha.store.scalesets import ScaleSetStore
 
@@ -27,47 +27,6 @@ UNNAMED_FOR = 120.0
 ENDS_ROUNDED = 1.0
 # Runners whose registration is this old are online, if anything can be told of them at all (seconds).
 SURELY_ONLINE = 60.0
-
-
-class Standing(StrEnum):
-    """BEGINNING: not read yet. CONFLICT: another controller reads the queue. FAILING: no answer, or a refusal."""
-
-    BEGINNING = "beginning"
-    LISTENING = "listening"
-    CONFLICT = "conflict"
-    FAILING = "failing"
-
-
-@dataclass(slots=True)
-class Reading:
-    """One scale set. Times are seconds since the epoch.
-
-    ``dropped``: labels that GitHub did not keep. ``heard_at``: the latest answer; ``quiet_at``: when no message was
-    waiting. ``settled``: none that was waiting when the session began is left, so that a message's count is of the
-    present.
-    """
-
-    place: Place
-    name: str
-    scale_set: ScaleSet | None = None
-    dropped: Labels = frozenset()
-    standing: Standing = Standing.BEGINNING
-    trouble: str | None = None
-    session_id: str | None = None
-    session_since: float | None = None
-    heard_at: float | None = None
-    quiet_at: float | None = None
-    statistics: Statistics | None = None
-    statistics_at: float = 0.0
-    latest: Statistics | None = None
-    settled: bool = False
-    conflicts: int = 0
-    jobs: dict[str, AssignedJob] = field(default_factory=dict)
-
-    @property
-    def labels(self) -> Labels:
-        """What a job's ``runs-on`` may use for it; nothing while it does not exist."""
-        return self.scale_set.labels if self.scale_set is not None else frozenset()
 
 
 class ScaleSetBook:
@@ -303,15 +262,15 @@ class ScaleSetBook:
             # Not counted yet, or somebody else's now: nothing is started for it, and what runs goes on.
             return [job for job in reading.jobs.values() if job.started_at is not None]
         now, listening = self._clock.now(), reading.standing is Standing.LISTENING
-        takers = (_taker(record, slurm, now) for record, slurm in runners if record.name not in self._done)
+        takers = (taker(record, slurm, now) for record, slurm in runners if record.name not in self._done)
         if len(self._done) > 2 * len(runners) + 1000:
             self._done = self._store.done_names()
         return level(
             reading.jobs.values(),
             reading.statistics,
             reading.statistics_at,
-            live={record.name for record, slurm in runners if not _over(record, slurm)},
-            takers=[taker for taker in takers if taker is not None],
+            live={record.name for record, slurm in runners if not over(record, slurm)},
+            takers=[each for each in takers if each is not None],
             labels=reading.labels,
             not_before=now - UNNAMED_FOR if listening else float("-inf"),
         )
@@ -324,7 +283,7 @@ class ScaleSetBook:
         if record.registration_id is None or record.minted_at is None or record.deregistered_at is not None:
             return None
         done = record.name in self._done
-        if done and _over(record, slurm):
+        if done and over(record, slurm):
             return None
         reading = self._readings.get(Place(record.scope, record.pool))
         named = reading is not None and any(job.runner_name == record.name for job in reading.jobs.values())
@@ -372,51 +331,3 @@ class ScaleSetBook:
         heard = min((at for at in times if at is not None), default=None) if None not in times else None
         trouble = next((f"scale set {r.name}: {r.trouble}" for r in readings if r.trouble is not None), None)
         return ScopeView(scope, heard, heard, trouble, trouble)
-
-
-def merged(one: ScopeView, other: ScopeView) -> ScopeView:
-    """A scope that is read in two ways is as old as the older reading, and as wrong as either."""
-    return ScopeView(
-        one.name,
-        None if one.jobs_at is None or other.jobs_at is None else min(one.jobs_at, other.jobs_at),
-        None if one.runners_at is None or other.runners_at is None else min(one.runners_at, other.runners_at),
-        one.jobs_error or other.jobs_error,
-        one.runners_error or other.runners_error,
-    )
-
-
-def assigned(news: JobNews, now: float, before: AssignedJob | None = None) -> AssignedJob:
-    """The job of an item; ``before`` is what was known of it. Assigned again, it has not started."""
-    if before is not None:
-        return before if news.kind is NewsKind.STARTED else replace(before, started_at=None, runner_name=None)
-    queued_at = news.queued_at if news.queued_at is not None and news.queued_at < now else now
-    return AssignedJob(
-        news.job_id,
-        news.repository,
-        news.name,
-        news.workflow_ref,
-        news.run_id,
-        news.event,
-        news.labels,
-        queued_at,
-    )
-
-
-def _over(record: RunnerRecord, slurm: SlurmJob | None) -> bool:
-    return record.finished_at is not None or (
-        slurm is not None and slurm.stage in (SlurmStage.ENDED, SlurmStage.ENDING)
-    )
-
-
-def _taker(record: RunnerRecord, slurm: SlurmJob | None, now: float) -> Taker | None:
-    """A runner that has, or had, a job: seen busy, come to a good end by itself, or adopted with a registration."""
-    if record.minted_at is None or record.withdrawn_at is not None:
-        return None
-    if record.busy_at is not None:
-        return Taker(record.name, record.busy_at)
-    if record.claimed_at == record.minted_at and not _over(record, slurm):
-        # Adopted: its node's reports are not believed any more.
-        return Taker(record.name, record.minted_at)
-    if slurm is not None and slurm.state == "COMPLETED":
-        return Taker(record.name, slurm.ended_at if slurm.ended_at is not None else now)
-    return None
