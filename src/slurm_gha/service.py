@@ -17,19 +17,22 @@ import anyio
 import httpx2
 
 from slurm_gha import __version__
-from slurm_gha.assembly import Assembly, PollPace, assemble
-from slurm_gha.config.loading import load_with_tokens
+from slurm_gha.assembly import Assembly, Hooked, PollPace, assemble
+from slurm_gha.config.loading import load_webhook_secrets, load_with_tokens
 from slurm_gha.config.mistakes import ConfigError
 from slurm_gha.config.schema import ScopeSettings, Settings
+from slurm_gha.controller.deliveries import DeliveryDesk
 from slurm_gha.controller.edges import Edges
 from slurm_gha.controller.handover import HandoverDirectory
 from slurm_gha.controller.loop import Cadence
 from slurm_gha.domain.clock import Clock, SystemClock
 from slurm_gha.domain.pool import Policy, Pool
 from slurm_gha.domain.runner import RunnerRecord
+from slurm_gha.domain.scope import Source
 from slurm_gha.domain.secret import Secret
 from slurm_gha.domain.world import World
 from slurm_gha.github.client import GitHubClient, TokenProvider
+from slurm_gha.github.hooks import Hooks, TokenCaller
 from slurm_gha.github.scope import ScopeClient
 from slurm_gha.observe.correlation import Correlation
 from slurm_gha.observe.events import Bus, ServiceStarted, ServiceStopped, UnexpectedError
@@ -42,6 +45,7 @@ from slurm_gha.planner.actions import Plan
 from slurm_gha.slurm.cluster import SlurmCluster
 from slurm_gha.slurm.reasons import explain_reason
 from slurm_gha.slurm.script import NodeSite, batch_script, script_values
+from slurm_gha.store.deliveries import DeliveryBook
 from slurm_gha.store.errors import StoreError
 from slurm_gha.store.journal import Journal
 from slurm_gha.store.lock import StateLock
@@ -61,10 +65,20 @@ REPOSITORIES_MAX_AGE = 60.0
 class Service:
     """One installation in production. ``config`` is read again at SIGHUP."""
 
-    def __init__(self, config: Path, settings: Settings, tokens: Mapping[str, Secret], clock: Clock) -> None:
+    def __init__(
+        self,
+        config: Path,
+        settings: Settings,
+        tokens: Mapping[str, Secret],
+        clock: Clock,
+        webhook_secrets: Mapping[str, Secret] | None = None,
+    ) -> None:
         self._config = config
         self._settings = settings
         self._tokens = dict(tokens)
+        self._webhook_secrets = dict(webhook_secrets or {})
+        self._clients: dict[str, GitHubClient] = {}
+        self._deliveries: DeliveryDesk | None = None
         self._policy: Policy = settings.policy()
         self._clock = clock
         self._started_at = clock.now()
@@ -100,7 +114,9 @@ class Service:
             lambda: self._health(assembly),
             self._render_metrics,
             on_error=lambda where, error: self._unexpected(f"answering {where}", error),
+            deliveries=assembly.deliveries,
         )
+        self._deliveries = assembly.deliveries
         service = self._settings.service
         stop = anyio.Event()
         async with anyio.create_task_group() as group:
@@ -176,6 +192,7 @@ class Service:
                 poll.idle_interval,
                 poll.linger,
                 {name: scope.shortest_interval for name, scope in self._scopes.items()},
+                poll.backstop_interval,
             ),
             cadence=Cadence(
                 slurm=slurm.interval,
@@ -185,6 +202,21 @@ class Service:
             ),
             on_round=on_round,
             draining=lambda: (settings.service.state_dir / DRAIN_NAME).exists(),
+            hooked=self._hooked(),
+        )
+
+    def _hooked(self) -> Hooked:
+        """What webhooks need of the configuration; a scope's secret is read again at each reload."""
+        scopes = {scope.name: scope for scope in self._settings.scopes}
+        return Hooked(
+            scopes,
+            lambda: self._webhook_secrets,
+            {
+                table.name: Hooks(scopes[table.name], TokenCaller(self._clients[table.name]), hook_id=table.webhook_id)
+                for table in self._settings.scope_tables
+                if Source.WEBHOOK in table.sources
+            },
+            self._settings.webhook.catch_up_interval,
         )
 
     def _script(self, record: RunnerRecord, pool: Pool, secret: Secret | None) -> str:
@@ -211,6 +243,7 @@ class Service:
                 if key not in clients:
                     http = await stack.enter_async_context(_http(table))
                     clients[key] = GitHubClient(http, scope.api_url, self._provider(table.name), self._clock)
+                self._clients[table.name] = clients[key]
                 self._scopes[table.name] = ScopeClient(clients[key], scope, repositories_max_age=REPOSITORIES_MAX_AGE)
             yield
 
@@ -224,22 +257,24 @@ class Service:
         """Take over pools, limits, timeouts and tokens; the rest needs a restart, and a bad file changes nothing."""
         try:
             settings, tokens = load_with_tokens(self._config)
+            webhook_secrets = load_webhook_secrets(self._config)
         except ConfigError as error:
             self._unexpected("reading the configuration again (the old one stays in force)", error)
             return
         names = {table.name for table in settings.scope_tables}
-        fixed = (settings.service, settings.slurm, settings.poll, settings.images, names)
+        fixed = (settings.service, settings.slurm, settings.poll, settings.images, _pushes(settings), names)
         before = self._settings
         names_before = {table.name for table in before.scope_tables}
-        if fixed != (before.service, before.slurm, before.poll, before.images, names_before):
+        if fixed != (before.service, before.slurm, before.poll, before.images, _pushes(before), names_before):
             told = (
-                "the tables service, slurm, poll and images and the list of scopes change at a restart only; "
-                "pools were taken"
+                "the tables service, slurm, poll, webhook and images, the list of scopes and their sources change at "
+                "a restart only; pools were taken"
             )
             self._log.message(self._clock.now(), "warning", "reload_incomplete", detail=told)
             if names != set(self._tokens):
                 return
         self._tokens.update(tokens)
+        self._webhook_secrets.update(webhook_secrets)
         policy = settings.policy()
         self._policy = replace(policy, installation=self._policy.installation, max_runners=policy.max_runners)
         self._log.message(self._clock.now(), "info", "reloaded", pools=len(policy.pools))
@@ -256,6 +291,8 @@ class Service:
             pid=os.getpid(),
             started_at=self._started_at,
             budgets={name: _budget(scope) for name, scope in self._scopes.items()},
+            sources={scope.name: tuple(sorted(scope.sources)) for scope in self._settings.scopes},
+            deliveries=self._deliveries.last if self._deliveries is not None else {},
             explain=explain_reason,
         )
         self._metrics.observe_status(status)
@@ -264,16 +301,24 @@ class Service:
     def _health(self, assembly: Assembly) -> Health:
         world = assembly.controller.world()
         poll = self._settings.poll
-        return Health.of(world.slurm, world.scopes, self._clock.now(), recent=max(180.0, 3 * poll.idle_interval))
+        recent = max(180.0, 3 * poll.idle_interval)
+        pushed = {
+            scope.name: 3 * poll.backstop_interval if Source.POLL in scope.sources else float("inf")
+            for scope in self._settings.scopes
+            if scope.pushed
+        }
+        return Health.of(world.slurm, world.scopes, self._clock.now(), recent=recent, slower=pushed)
 
     def _render_metrics(self) -> bytes:
         self._status()
         return self._metrics.render()
 
     async def _keep_house(self, journal: Journal) -> None:
+        book = DeliveryBook(journal)
         while True:
             try:
                 journal.prune(self._clock.now() - HISTORY_KEPT)
+                book.prune(self._clock.now())
             except StoreError as error:
                 self._unexpected("tidying the journal", error)
             await self._clock.sleep(HOUSEKEEPING)
@@ -315,7 +360,12 @@ def notify(message: str) -> None:
 async def run_service(config: Path) -> None:
     """Run one installation until it is told to stop; raises ConfigError, StoreError or CannotListen."""
     settings, tokens = load_with_tokens(config)
-    await Service(config, settings, tokens, SystemClock()).run()
+    await Service(config, settings, tokens, SystemClock(), load_webhook_secrets(config)).run()
+
+
+def _pushes(settings: Settings) -> tuple[object, ...]:
+    """What of webhooks changes at a restart only."""
+    return (settings.webhook, *((table.name, table.sources, table.webhook_id) for table in settings.scope_tables))
 
 
 def node_site(settings: Settings) -> NodeSite:

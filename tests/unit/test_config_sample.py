@@ -21,6 +21,8 @@ CHOICES = {"token_env": "token_file", "mem": "mem_per_cpu"}  # only one of the t
 NO_DEFAULTS = {"handover_dir", "bin_dir", "conf", "repositories", "api_url", "ca_file", "scopes", "environment"}
 NO_DEFAULTS |= {"token_env", "mem", "partition", "account", "qos", "constraint", "extra", "node_path"}
 NO_DEFAULTS |= {"dir", "mirrors", "cvmfs"}
+WEBHOOK = {"webhook_secret_file", "webhook_secret_env", "webhook_id"}  # these only go with that source
+NO_DEFAULTS |= WEBHOOK
 # Keys that only go with some launcher, and one that they go with.
 LAUNCHERS = {"image": "docker", "image_runner_dir": "docker", "host_loopback": "docker", "snapshotter": "stargz"}
 LAUNCHERS |= dict.fromkeys(("docker_in_job", "nvidia", "fakeroot", "scratch"), "apptainer")
@@ -84,6 +86,10 @@ def test_each_line_that_is_off_is_right_when_it_is_switched_on(number: int) -> N
     if key in LAUNCHERS:
         lines[lines.index('#launcher = "host"')] = f'launcher = "{LAUNCHERS[key]}"'
         lines = [line[1:] if line.startswith("#image = ") else line for line in lines]
+    if key in WEBHOOK:
+        lines[lines.index('#sources = ["poll"]')] = 'sources = ["poll", "webhook"]'
+    if key == "webhook_id":
+        lines = [line[1:] if line.startswith("#webhook_secret_file = ") else line for line in lines]
     assert [str(mistake) for mistake in examine_text("\n".join(lines), "sample").mistakes] == []
 
 

@@ -230,6 +230,13 @@ def _slurm(status: Status, frame: Frame) -> Text:
 
 def _scope(scope: ScopeStatus, frame: Frame) -> Text:
     line = _reading("GitHub", scope.name, scope.readable, scope.last_read, frame)
+    if scope.sources != ("poll",):
+        line.append(f", by {' and '.join(presentable(source, 12) for source in scope.sources)}")
+    if "webhook" in scope.sources:
+        none, at = scope.last_delivery is None, scope.last_delivery or 0.0
+        line.append(
+            ", no delivery yet" if none else f", delivery {lasting(frame.now - at)} ago", _DOUBTFUL if none else ""
+        )
     budget = scope.budget
     if budget is not None and budget.remaining is not None and budget.limit:
         style = (

@@ -25,6 +25,7 @@ def findings(document: Mapping[str, Any]) -> Iterator[Finding]:
     yield from _duplicate_names(document, "scope")
     yield from _duplicate_names(document, "pool")
     yield from _tokens(document)
+    yield from _webhooks(document)
     yield from _scopes(document)
     yield from _pools(document)
     yield from _images(document)
@@ -97,6 +98,25 @@ def _tokens(document: Mapping[str, Any]) -> Iterator[Finding]:
                 ("scope", index),
                 "needs a token: token_file (path of a private file) or token_env (name of a variable)",
             )
+
+
+def _webhooks(document: Mapping[str, Any]) -> Iterator[Finding]:
+    for index, scope in _tables(document, "scope"):
+        listed = [word for _, word in _strings(scope.get("sources"))]
+        keys = [key for key in ("webhook_secret_file", "webhook_secret_env", "webhook_id") if key in scope]
+        if "webhook" not in listed:
+            for key in keys:
+                yield ("scope", index, key), 'is of no use without "webhook" in sources'
+        elif "webhook_secret_file" in keys and "webhook_secret_env" in keys:
+            yield ("scope", index, "webhook_secret_env"), "is too much beside webhook_secret_file; keep one of the two"
+        elif not {"webhook_secret_file", "webhook_secret_env", "webhook_secret"} & scope.keys():
+            yield (
+                ("scope", index, "sources"),
+                'needs the webhook\'s secret for "webhook": webhook_secret_file (path of a private file) or '
+                "webhook_secret_env (name of a variable)",
+            )
+        for word in sorted({word for word in listed if listed.count(word) > 1}):
+            yield ("scope", index, "sources"), f'"{shown(word)}" is there twice'
 
 
 def _parsed_scopes(document: Mapping[str, Any]) -> Iterator[tuple[int, Scope]]:

@@ -15,7 +15,9 @@ from slurm_gha.config.mistakes import KeyPath, shown
 from slurm_gha.config.schema import Settings
 from slurm_gha.config.units import show_duration
 
-_INLINE_TOKENS = frozenset({"token", "pat", "password", "secret", "access_token", "github_token", "auth_token"})
+_INLINE_TOKENS = frozenset(
+    {"token", "pat", "password", "secret", "access_token", "github_token", "auth_token", "webhook_secret"}
+)
 # Values that may hold a secret, or that the sentence about them repeats already.
 _UNREPEATED = frozenset({"environment", "url", "extra"})
 _WANTED = {
@@ -88,7 +90,8 @@ def _value(path: KeyPath, document: Mapping[str, Any]) -> object:
 
 def _given(path: KeyPath, document: Mapping[str, Any]) -> str:
     """What was given, if it may be repeated: nothing that is or may be a secret."""
-    secretive = any(isinstance(part, str) and ("token" in part or part in _UNREPEATED) for part in path)
+    words = [part for part in path if isinstance(part, str)]
+    secretive = any("token" in word or "secret" in word or word in _UNREPEATED for word in words)
     value = _value(path, document)
     if secretive or value is None:
         return ""
@@ -105,6 +108,11 @@ def _unknown(path: KeyPath) -> str:
     key = str(path[-1])
     allowed = allowed_keys(path[:-1])
     if key.lower().replace("-", "_") in _INLINE_TOKENS:
+        if key.lower() == "webhook_secret":
+            return (
+                "a secret must not stand in this file: put it into a file of mode 0600 and name it by "
+                "webhook_secret_file, or into an environment variable and name that by webhook_secret_env"
+            )
         return (
             "a secret must not stand in this file: put the token into a file of mode 0600 and name it by "
             "token_file in [[scope]], or into an environment variable and name that by token_env; "

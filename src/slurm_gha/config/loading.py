@@ -17,6 +17,7 @@ from slurm_gha.config.explain import explain
 from slurm_gha.config.locate import Lines, locate
 from slurm_gha.config.mistakes import ConfigError, KeyPath, Mistake, shown
 from slurm_gha.config.schema import Settings
+from slurm_gha.config.secrets import read_webhook_secrets
 from slurm_gha.config.tokens import read_token_file, read_token_variable
 from slurm_gha.domain.secret import Secret
 
@@ -33,6 +34,7 @@ class Examined:
     settings: Settings | None
     mistakes: tuple[Mistake, ...]
     tokens: Mapping[str, Secret] = field(default_factory=dict)
+    webhook_secrets: Mapping[str, Secret] = field(default_factory=dict)
 
 
 def load(path: Path | str) -> Settings:
@@ -49,6 +51,14 @@ def load_with_tokens(path: Path | str, environ: Mapping[str, str] | None = None)
     if examined.settings is None or examined.mistakes:
         raise ConfigError(examined.mistakes)
     return examined.settings, dict(examined.tokens)
+
+
+def load_webhook_secrets(path: Path | str, environ: Mapping[str, str] | None = None) -> dict[str, Secret]:
+    """The webhook's secret of each scope that has one, by the scope's name; raises ConfigError."""
+    examined = examine(path, os.environ if environ is None else environ)
+    if examined.settings is None or examined.mistakes:
+        raise ConfigError(examined.mistakes)
+    return dict(examined.webhook_secrets)
 
 
 def examine(path: Path | str, environ: Mapping[str, str] | None = None) -> Examined:
@@ -79,8 +89,9 @@ def examine_text(text: str, file: str, environ: Mapping[str, str] | None = None)
     settings, complaints = _validate(document)
     complaints.extend(findings(document))
     unread, tokens = ([], {}) if environ is None else _read_tokens(document, environ)
-    mistakes = _placed(complaints + unread, document, lines, file)
-    return Examined(None if complaints else settings, mistakes, tokens)
+    secrets_unread, secrets = ([], {}) if environ is None else read_webhook_secrets(document, environ)
+    mistakes = _placed(complaints + unread + secrets_unread, document, lines, file)
+    return Examined(None if complaints else settings, mistakes, tokens, secrets)
 
 
 def _failed(file: str, line: int, text: str) -> Examined:

@@ -28,12 +28,14 @@ from slurm_gha.config.schema import (
     ServiceSettings,
     SlurmSettings,
     TimeoutSettings,
+    WebhookSettings,
 )
 from slurm_gha.config.units import show_duration
 
 SECTIONS: dict[str, type[BaseModel]] = {
     "service": ServiceSettings,
     "poll": PollSettings,
+    "webhook": WebhookSettings,
     "slurm": SlurmSettings,
     "images": ImageSettings,
     "images.cvmfs": CvmfsTable,
@@ -79,6 +81,8 @@ def shown_default(field: FieldInfo) -> str:
         return "none"
     if isinstance(value, float):
         return f'`"{show_duration(value)}"`'
+    if isinstance(value, tuple):
+        return "`[" + ", ".join(f'"{item}"' for item in value) + "]`"
     return f"`{value}`" if isinstance(value, int) else f'`"{value}"`'
 
 
@@ -96,7 +100,8 @@ def _form(annotation: Any) -> str:
     if origin in (typing.Union, types.UnionType):
         return _form(next(part for part in arguments if part is not type(None)))
     if origin is tuple:
-        return f"list of {_form(arguments[0])}s"
+        listed = _form(arguments[0])
+        return f"list of {listed}" if "`" in listed else f"list of {listed}s"
     if origin is Literal:
         return " or ".join(f'`"{choice}"`' for choice in arguments)
     if isinstance(annotation, type) and issubclass(annotation, enum.Enum):

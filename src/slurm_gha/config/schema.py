@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,7 +28,7 @@ from slurm_gha.config.pools import PoolSettings
 from slurm_gha.config.table import Table
 from slurm_gha.config.units import parse_address
 from slurm_gha.domain.pool import Policy
-from slurm_gha.domain.scope import Scope
+from slurm_gha.domain.scope import Scope, Source
 
 _POLICY: dict[str, Any] = {field.name: field.default for field in fields(Policy)}
 
@@ -82,6 +82,21 @@ class PollSettings(Table):
     idle_interval: Duration = Field(default=30.0, ge=1, description="Time between two looks while there is no work.")
     linger: Duration = Field(
         default=300.0, description="How long after the last work the looks go on at `busy_interval`."
+    )
+    backstop_interval: Duration = Field(
+        default=600.0,
+        ge=10,
+        description="Time between two looks at scopes that GitHub brings news of by itself (`sources`).",
+    )
+
+
+class WebhookSettings(Table):
+    """What is done about deliveries of webhooks that got lost."""
+
+    catch_up_interval: Duration = Field(
+        default=600.0,
+        ge=30,
+        description="Time between two looks at GitHub's history of deliveries, for those that never arrived.",
     )
 
 
@@ -182,9 +197,31 @@ class ScopeSettings(Table):
         description="For an organisation: only these repositories. For an enterprise: the repositories to look at.",
     )
 
+    sources: Annotated[tuple[Annotated[Source, Strict(False)], ...], Strict(False), Field(min_length=1)] = Field(
+        default=(Source.POLL,),
+        description="Where news of jobs comes from. Beside another source the poll is slow (`backstop_interval`); "
+        "it may be left out then.",
+    )
+    webhook_secret_file: AbsolutePath | None = Field(
+        default=None,
+        description="File with nothing but the secret of the scope's webhook, closed to others. One of "
+        '`webhook_secret_file`, `webhook_secret_env`, for `sources` with "webhook".',
+    )
+    webhook_secret_env: EnvironmentName | None = Field(
+        default=None, description="Environment variable of the service that holds the webhook's secret."
+    )
+    webhook_id: int | None = Field(
+        default=None,
+        ge=1,
+        description="Number of the webhook on GitHub, if it cannot be known by its URL, which ends with "
+        "`/v1/webhooks/NAME`.",
+    )
+
     def scope(self) -> Scope:
         """The scope this table means."""
-        return make_scope(self.name, self.url, self.api_url, self.repositories)
+        return replace(
+            make_scope(self.name, self.url, self.api_url, self.repositories), sources=frozenset(self.sources)
+        )
 
 
 class Settings(Table):
@@ -192,6 +229,7 @@ class Settings(Table):
 
     service: ServiceSettings
     poll: PollSettings = PollSettings()
+    webhook: WebhookSettings = WebhookSettings()
     slurm: SlurmSettings
     images: ImageSettings = ImageSettings()
     timeouts: TimeoutSettings = TimeoutSettings()

@@ -1,4 +1,4 @@
-"""Tokens: read from a private file or an environment variable, never from the configuration itself."""
+"""Tokens and webhook secrets: read from a private file or an environment variable, never from the configuration."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from slurm_gha.domain.secret import Secret
 
 _TOKEN = re.compile(r"[!-~]{1,4096}")
 _LARGEST = 8192
+_LONGEST_SECRET = 4096
 
 
 def token_of(text: str, source: str) -> Secret:
@@ -25,6 +26,16 @@ def token_of(text: str, source: str) -> Secret:
     return Secret(token)
 
 
+def webhook_secret_of(text: str, source: str) -> Secret:
+    """The secret in ``text``: one line, in which blanks count; raises ValueError, which never repeats the text."""
+    secret = text.removesuffix("\n").removesuffix("\r")
+    if not secret.strip():
+        raise ValueError(f"{source} is empty; it must hold the webhook's secret")
+    if not secret.isprintable() or len(secret) > _LONGEST_SECRET:
+        raise ValueError(f"{source} must hold one secret and nothing else: one line of printable characters")
+    return Secret(secret)
+
+
 def read_token_file(path: Path, *, uid: int | None = None) -> Secret:
     """The token in a file that is closed to others.
 
@@ -32,6 +43,15 @@ def read_token_file(path: Path, *, uid: int | None = None) -> Secret:
     somebody else: that is how a service reads root's file of mode 0640 (and what systemd's credentials look like).
     ``uid``: the user on whose behalf it is read, this process's by default.
     """
+    return token_of(_read_private(path, uid), shown(path, longest=300))
+
+
+def read_webhook_secret_file(path: Path) -> Secret:
+    """The webhook's secret in a file that is closed to others, as a token's has to be."""
+    return webhook_secret_of(_read_private(path, None), shown(path, longest=300))
+
+
+def _read_private(path: Path, uid: int | None) -> str:
     called = shown(path, longest=300)
     try:
         # Not to hang on a pipe, and to ask the file that was opened, not one put in its place.
@@ -49,17 +69,26 @@ def read_token_file(path: Path, *, uid: int | None = None) -> Secret:
             raise ValueError(f"{called} is open to its group (mode {mode:04o}); make it private: chmod 600 {called}")
         try:
             content = file.read(_LARGEST)
-            text = content.decode("ascii")
+            text = content.decode("utf-8")
         except OSError as error:
             raise ValueError(f"{called} cannot be read: {error.strerror}") from None
         except UnicodeDecodeError:
             text = "\0"
-    return token_of(text, called)
+    return text
 
 
 def read_token_variable(name: str, environ: Mapping[str, str]) -> Secret:
     """The token in an environment variable."""
-    called = f"the environment variable {shown(name)}"  # in case it is the token, not its variable's name
+    return token_of(*_variable(name, environ, "the token"))
+
+
+def read_webhook_secret_variable(name: str, environ: Mapping[str, str]) -> Secret:
+    """The webhook's secret in an environment variable."""
+    return webhook_secret_of(*_variable(name, environ, "the webhook's secret"))
+
+
+def _variable(name: str, environ: Mapping[str, str], what: str) -> tuple[str, str]:
+    called = f"the environment variable {shown(name)}"  # in case it is the secret, not its variable's name
     if name not in environ:
-        raise ValueError(f"{called} is not set; it must hold the token")
-    return token_of(environ[name], called)
+        raise ValueError(f"{called} is not set; it must hold {what}")
+    return environ[name], called

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -21,6 +22,9 @@ from slurm_gha.observe.events import Bus, RoundFinished, UnexpectedError
 from slurm_gha.planner.actions import Plan
 from slurm_gha.planner.plan import needed, plan
 from slurm_gha.store.journal import Journal
+
+# A look at a run takes two calls, one at a repository five and one for each unfinished run.
+MANY_RUNS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +69,17 @@ class Controller:
         self._surplus_since: Mapping[str, float] = MappingProxyType({})
         self._wake = anyio.Event()
         self._hinted: dict[str, set[str] | None] = {}
+        self._hinted_runs: dict[str, set[tuple[str, int]]] = {}
         self._hint = anyio.Event()
         self._read_registrations: dict[str, float] = {}
 
     # What others may tell it
 
     def nudge(self, hint: Hint) -> None:
-        """Look at a scope, or at one repository of it, soon."""
-        if hint.repository is None:
+        """Look at a scope, or at one repository of it, or at one run of that, soon."""
+        if hint.repository is not None and hint.run_id is not None:
+            self._hinted_runs.setdefault(hint.scope, set()).add((hint.repository, hint.run_id))
+        elif hint.repository is None:
             self._hinted[hint.scope] = None
         elif (known := self._hinted.setdefault(hint.scope, set())) is not None:
             known.add(hint.repository)
@@ -147,9 +154,12 @@ class Controller:
         """Each scope is looked at by one task at a time; hints that come meanwhile wait for the next look."""
         looking: set[str] = set()
 
-        async def look(scope: str, repositories: set[str] | None) -> None:
+        async def look(scope: str, repositories: set[str] | None, runs: set[tuple[str, int]]) -> None:
             try:
-                await self._guarded("reading GitHub", self._look, scope, repositories)
+                if repositories is None or repositories:
+                    await self._guarded("reading GitHub", self._look, scope, repositories)
+                if runs:
+                    await self._guarded("reading GitHub", self._look_at_runs, scope, runs, repositories)
             finally:
                 looking.discard(scope)
                 self._wake.set()
@@ -158,10 +168,11 @@ class Controller:
         while True:
             await self._hint.wait()
             self._hint = anyio.Event()
-            for scope in sorted(set(self._hinted) - looking):
-                repositories = self._hinted.pop(scope)
+            for scope in sorted((self._hinted.keys() | self._hinted_runs.keys()) - looking):
+                repositories = self._hinted.pop(scope, set())
+                runs = self._hinted_runs.pop(scope, set())
                 looking.add(scope)
-                group.start_soon(look, scope, repositories)
+                group.start_soon(look, scope, repositories, runs)
 
     async def _look(self, scope: str, repositories: set[str] | None) -> None:
         """Runners before jobs: a job taken between the two readings leaves a runner too many, never one too few."""
@@ -169,6 +180,25 @@ class Controller:
         if repositories is None and (idle or scope not in self._read_registrations):
             await self._look_at_registrations(scope)
         await self._observer.look_at_jobs(scope, sorted(repositories) if repositories is not None else None)
+
+    async def _look_at_runs(self, scope: str, runs: set[tuple[str, int]], looked_at: set[str] | None) -> None:
+        """Single runs that no look at their repository has just shown. Of many, the repository is the cheaper look."""
+        many: set[str] = set()
+        single: list[tuple[str, int]] = []
+        counts = Counter(repository for repository, _ in runs)
+        for repository, run_id in sorted(runs):
+            listed = self._observer.lists(scope, repository)
+            if listed and (looked_at is None or repository in looked_at):
+                continue
+            if listed and counts[repository] > MANY_RUNS:
+                many.add(repository)
+            else:
+                single.append((repository, run_id))
+        async with anyio.create_task_group() as group:
+            if many:
+                group.start_soon(self._observer.look_at_jobs, scope, sorted(many))
+            for repository, run_id in single:
+                group.start_soon(self._observer.look_at_run, scope, repository, run_id)
 
     async def _decide(self) -> None:
         while True:

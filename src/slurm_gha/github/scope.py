@@ -15,6 +15,7 @@ from slurm_gha.github.client import GitHubClient
 from slurm_gha.github.errors import Forbidden, GitHubUnavailable, Invalid, NotFound
 from slurm_gha.github.pace import Call
 from slurm_gha.github.permissions import Permission, permissions
+from slurm_gha.github.run import read_run
 from slurm_gha.github.together import together
 from slurm_gha.github.values import Minted
 
@@ -100,6 +101,10 @@ class ScopeClient:
         self._demand[repository] = still
         self._client.budget.expect(self._look(repository), len(UNFINISHED) + len(runs))
         return tuple(found[number] for number in sorted(found))
+
+    async def run(self, repository: str, run_id: int) -> tuple[Job, ...]:
+        """The queued and in-progress jobs of one run, with their origin; none where the run is gone."""
+        return await read_run(self._client, self._scope.name, repository, run_id)
 
     async def runners(self) -> tuple[Registration, ...]:
         """All registered runners of the scope."""

@@ -205,6 +205,46 @@ class PoolRecovered(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryTaken(Event):
+    """A signed webhook delivery was answered with 2xx; ``outcome`` is a word of ours (docs/administrators/webhooks.md).
+
+    ``delivery`` is GitHub's id of it.
+    """
+
+    scope: str
+    action: str
+    outcome: str
+    delivery: str = ""
+    job_id: int | None = None
+    repository: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryRefused(Event):
+    """What came to the webhook's address was turned away. ``scope`` is empty where it named none of ours."""
+
+    scope: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveriesMissed(Event):
+    """GitHub's history shows deliveries that never arrived: so many are ``asked`` for again, of ``missed``."""
+
+    scope: str
+    missed: int
+    asked: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatchUpImpossible(Event):
+    """GitHub's history of deliveries cannot be read or used; what gets lost is left to the poll."""
+
+    scope: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GitHubUnreadable(Event):
     """GitHub did not give what was asked of it for this scope."""
 

@@ -7,6 +7,7 @@ number of series is bounded by the configuration.
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
@@ -22,9 +23,12 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _WAITS = (5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 43200, 86400)
 _STARTUPS = (1, 2, 3, 5, 8, 13, 20, 30, 60, 120, 300, 600, 1800, 3600, 14400)
 _COMMANDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+_REACTIONS = (0.01, 0.02, 0.04, 0.06, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 900)
 _ROUNDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60)
 # A label's values beyond so many are lumped together: a bound that does not depend on anybody's good will.
 _MOST_VALUES = 40
+# Jobs told of, and waiting for their sbatch; those beyond are left out of the histogram.
+_MOST_TOLD = 20_000
 _CREATED = re.compile(rb"^(?:# (?:HELP|TYPE) )?slurm_gha_\w+_created[ {].*\n", re.MULTILINE)
 
 
@@ -37,6 +41,7 @@ class Metrics:
         self._submitted: dict[str, float] = {}
         self._requests: dict[tuple[str, str], int] = {}
         self._values: dict[str, set[str]] = {}
+        self._told: OrderedDict[int, float] = OrderedDict()
 
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(f"slurm_gha_{name}", text, labels, registry=registry)
@@ -102,6 +107,18 @@ class Metrics:
         self._remaining = gauge("github_budget_remaining", "Requests left in this rate limit window.", "scope")
         self._budget = gauge("github_budget_limit", "Requests of a whole rate limit window.", "scope")
         self._reset = gauge("github_budget_reset_timestamp_seconds", "When the rate limit window ends.", "scope")
+        # Webhooks
+        self._deliveries = counter(
+            "webhook_deliveries",
+            "Deliveries by outcome: new, late, old, known, foreign, unused, greeting, refused.",
+            "scope",
+            "outcome",
+        )
+        self._missed = counter("webhook_deliveries_missed", "Deliveries that GitHub's history showed missing.", "scope")
+        self._delivered = gauge("webhook_last_delivery_timestamp_seconds", "When a delivery last came.", "scope")
+        self._reaction = histogram(
+            "webhook_to_submission_seconds", "From a delivery to the accepted sbatch for its job.", _REACTIONS, "scope"
+        )
         # The service itself
         self._rounds = histogram("round_seconds", "Time of one round: observe, plan, act.", _ROUNDS)
         self._errors = counter("unexpected_errors", "Errors that nobody foresaw; the log tells more.")
@@ -118,6 +135,9 @@ class Metrics:
             case events.RunnerSubmitted(at=at, name=name, pool=pool):
                 self._submissions.labels(pool, "accepted").inc()
                 self._submitted[name] = at
+                told = self._told.pop(self._correlation.of(name).job_id or 0, None)
+                if told is not None:
+                    self._reaction.labels(event.scope).observe(max(0.0, at - told))
             case events.SubmissionRefused(pool=pool):
                 self._submissions.labels(pool, "refused").inc()
             case events.SubmissionUnclear(name=name):
@@ -160,6 +180,16 @@ class Metrics:
                 self._unservable.labels(scope).inc()
             case events.PoolBackedOff(pool=pool):
                 self._backoffs.labels(pool).inc()
+            case events.DeliveryTaken(scope=scope, outcome=outcome):
+                self._deliveries.labels(scope, outcome).inc()
+                if outcome == "new" and event.action == "queued" and event.job_id is not None:
+                    self._told[event.job_id] = event.at
+                    while len(self._told) > _MOST_TOLD:
+                        self._told.popitem(last=False)
+            case events.DeliveryRefused(scope=scope):
+                self._deliveries.labels(scope, "refused").inc()
+            case events.DeliveriesMissed(scope=scope, missed=missed):
+                self._missed.labels(scope).inc(missed)
             case events.GitHubUnreadable(scope=scope):
                 self._github_errors.labels(scope).inc()
             case events.SlurmUnreadable():
@@ -200,7 +230,10 @@ class Metrics:
     def _observe_scopes(self, status: Status) -> None:
         for metric in (self._github_readable, self._github_read, self._remaining, self._budget, self._reset):
             metric.clear()
+        self._delivered.clear()
         for scope in status.scopes:
+            if "webhook" in scope.sources:
+                self._delivered.labels(scope.name).set(scope.last_delivery or 0)
             self._github_readable.labels(scope.name).set(scope.readable)
             self._github_read.labels(scope.name).set(scope.last_read or 0)
             budget = scope.budget

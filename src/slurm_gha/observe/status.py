@@ -102,13 +102,18 @@ class BudgetStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScopeStatus:
-    """A scope: whether its latest readings succeeded, and when the last good ones began (None: never)."""
+    """A scope: whether its latest readings succeeded, and when the last good ones began (None: never).
+
+    ``sources``: where news of its jobs comes from; ``last_delivery``: when its webhook last brought some.
+    """
 
     name: str
     readable: bool
     last_read: float | None = None
     error: str | None = None
     budget: BudgetStatus | None = None
+    sources: tuple[str, ...] = ("poll",)
+    last_delivery: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -263,6 +263,16 @@ class Journal:
     def set_meta(self, key: str, value: str) -> None:
         self._write("set_meta", key=key, value=value)
 
+    # For the other books of this file: see deliveries.py
+
+    def write(self, query: str, **values: object) -> int:
+        """Run a named statement; how many rows it changed."""
+        return self._write(query, **values)
+
+    def select(self, query: str, **values: object) -> list[sqlite3.Row]:
+        """The rows of a named query."""
+        return self._rows(query, **values)
+
     # SQLite
 
     def _note(self, query: str, name: str, **values: object) -> bool:
