@@ -32,7 +32,8 @@ class Organisation:
 class Repository:
     """A repository with the files of its default branch. ``version`` grows with every change a listing could show.
 
-    ``variables``: what its workflows find in the context ``vars``.
+    ``variables``: what its workflows find in the context ``vars``. ``protected``: environments whose jobs wait for
+    somebody's approval.
     """
 
     id: int
@@ -46,6 +47,7 @@ class Repository:
     default_branch: str = "main"
     sha: str = "0" * 40
     variables: dict[str, str] = field(default_factory=dict)
+    protected: set[str] = field(default_factory=set)
     version: int = 0
     runs: list[int] = field(default_factory=list)
     open_runs: dict[int, Run] = field(default_factory=dict)
