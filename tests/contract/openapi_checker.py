@@ -158,7 +158,8 @@ def _operations() -> tuple[_Operation, ...]:
     for file in sorted(DESCRIPTIONS.glob("*.json")):
         whole = json.loads(file.read_text())
         for schema, properties in GAPS.items():
-            whole["components"]["schemas"][schema]["properties"].update(properties)
+            if schema in whole["components"]["schemas"]:
+                whole["components"]["schemas"][schema]["properties"].update(properties)
         whole = _strict(whole)
         for template, methods in whole["paths"].items():
             for method, body in methods.items():
