@@ -157,6 +157,7 @@ def test_a_hook_is_greeted_told_listed_and_removed() -> None:
 def test_the_history_is_paged_by_cursor_and_tells_each_try() -> None:
     async def test(service: Service, listener: Listener) -> None:
         number = await create(service)
+        await service.clock.sleep(1)
         for _ in range(6):
             service.github.push("octo/app")
         await service.clock.sleep(1)
@@ -194,7 +195,7 @@ def test_nothing_is_sent_again_unless_asked_for_and_then_with_its_id() -> None:
         assert (second["guid"], second["status_code"], second["redelivery"]) == (first["guid"], 200, True)
         assert listener.heard[1][1] == listener.heard[2][1]
         service.github.cancel_run("octo/app", next(iter(service.github.runs)))
-        await service.clock.sleep(3 * 86400)
+        await service.clock.sleep(3 * 86400 + 10)
         assert (await service.get(f"{HOOKS}/{number}/deliveries")).json() == []
         assert (await service.post(again)).status_code == 404
 

@@ -60,7 +60,7 @@ class CatchUp:
                 self._told = ""
             except (Forbidden, NotFound, NoHook) as error:
                 self._hook = None
-                self._complain(str(error))
+                self._complain(type(error).__name__, str(error))
             except GitHubError:
                 pass  # the next turn begins where the last one that worked ended
             await self._clock.sleep(self._interval)
@@ -86,7 +86,7 @@ class CatchUp:
         reached = max((attempt.at for attempt in settled), default=since)
         self._book.set_caught_up(self._scope, max(since, reached))
 
-    def _complain(self, reason: str) -> None:
-        if reason != self._told:
-            self._told = reason
+    def _complain(self, kind: str, reason: str) -> None:
+        if kind != self._told:
+            self._told = kind
             self._bus.emit(CatchUpImpossible(at=self._clock.now(), scope=self._scope, reason=reason))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from slurm_gha.testing.github.faults import Faults
 from slurm_gha.testing.github.limits import Limits
 from slurm_gha.testing.github.runner_routes import routes as runner_routes
 from slurm_gha.testing.github.runners import Behaviour
+from slurm_gha.testing.github.sending import Sender
 from slurm_gha.testing.github.state import GitHub
 from slurm_gha.testing.simulated_slurm import Faults as SlurmFaults
 from slurm_gha.testing.simulated_slurm import SimulatedSlurm
@@ -97,7 +98,11 @@ class Simulation:
             seed=scenario.seed,
             behaviour=Behaviour(steal=scenario.steal, offline_removal=30 * 86400.0, idle_removal=scenario.idle_removal),
         )
-        self.github.add_token(TOKEN)
+        pushed = scenario.pushed
+        blind = pushed is not None and not pushed.catch_up
+        self.github.add_token(TOKEN, scopes=("repo", "admin:org") if blind else None)
+        if pushed is not None:
+            pushed.rain_on(self.github.hooks, EPOCH, "lab", SCOPE)
         for name in scenario.repository_names():
             self.github.add_repository(name, WORKFLOWS)
         self.limits = Limits(clock)
@@ -143,6 +148,8 @@ class Simulation:
             async with self.slurm, anyio.create_task_group() as group:
                 group.start_soon(self._serve, github_http)
                 group.start_soon(self._demand)
+                if pushed is not None:
+                    group.start_soon(Sender(self.github.hooks.outbox, service_http, clock).run)
                 group.start_soon(self._slurm_weather)
                 self.mishaps = Mishaps(self.slurm, clock, scenario.chance("what befalls"))
                 group.start_soon(self.mishaps.befall, scenario.mishap_times())
@@ -179,7 +186,9 @@ class Simulation:
                     self.life.deadline = anyio.current_time() + due - self.clock.now()
                 await self._live(http, life)
             self.outcome.deaths += 1
-            await self.clock.sleep(chance.uniform(1.0, 90.0))
+            now = self.clock.now()
+            up_again = (EPOCH + end - now for begin, end in self.scenario.down if EPOCH + begin <= now < EPOCH + end)
+            await self.clock.sleep(max((chance.uniform(1.0, 90.0), *up_again)))
 
     def _perhaps_die(self) -> None:
         """The service is at work: now and then it is killed just then."""
@@ -191,6 +200,9 @@ class Simulation:
         scenario, clock = self.scenario, self.clock
         chance = scenario.chance(f"life {life}")
         scope = Scope(SCOPE, f"{self.github.url}/lab", self.github.url, ScopeKind.ORGANISATION, "lab")
+        pushed = scenario.pushed
+        if pushed is not None:
+            scope = replace(scope, sources=pushed.words())
         client = GitHubClient(http, self.github.url, Secret(TOKEN), clock, jitter=chance.random)
         bus = Bus(self._heard)
         policy = scenario.policy()
@@ -208,14 +220,22 @@ class Simulation:
                 suffix=lambda: f"{chance.getrandbits(40):010x}",
                 token=lambda: Secret(f"{chance.getrandbits(128):032x}"),
             )
-            pace = PollPace(busy_interval=30.0, idle_interval=120.0, linger=120.0)
+            pace = PollPace(
+                busy_interval=30.0,
+                idle_interval=120.0,
+                linger=120.0,
+                backstop_interval=pushed.backstop if pushed is not None else 600.0,
+            )
             assembly = assemble(
                 lambda: policy,
                 edges,
                 pace=pace,
                 cadence=Cadence(slurm=10.0, slurm_idle=60.0, registrations=30.0, closing=10.0),
+                hooked=pushed.hooked(scope, client) if pushed is not None else None,
             )
-            self.door.open(create_app(assembly.desk, lambda: Health(clock.now(), ()), lambda: b""))
+            self.door.open(
+                create_app(assembly.desk, lambda: Health(clock.now(), ()), lambda: b"", deliveries=assembly.deliveries)
+            )
             await assembly.run()
         finally:
             self.door.shut()

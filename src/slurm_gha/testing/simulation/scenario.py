@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from slurm_gha.domain.labels import normalise
 from slurm_gha.domain.pool import Handover, Policy, Pool, SlurmRequest
 from slurm_gha.testing.github.faults import Fault, FaultKind
+from slurm_gha.testing.simulation.pushed import Pushed
 
 EPOCH = 1_750_000_000.0
 INSTALLATION = "sim"
@@ -26,6 +27,7 @@ class Scenario:
     pending Slurm job. ``steal``: GitHub gives a job to any matching runner. ``rough``: single requests fail too, those
     between nodes and service included. ``stale``: in rough weather GitHub's listings lag behind by up to so many
     seconds. ``idle_removal``: seconds after which GitHub drops a runner that has had no job; None: never.
+    ``pushed``: demand is told by webhooks; None: it is polled for.
     """
 
     seed: int = 1
@@ -44,6 +46,7 @@ class Scenario:
     stale: float = 3.0
     idle_removal: float | None = None
     longest_job: float = 420.0
+    pushed: Pushed | None = None
 
     @property
     def end(self) -> float:
@@ -99,7 +102,13 @@ class Scenario:
 
     def kill_times(self) -> list[float]:
         chance = self.chance("kills")
-        return sorted(chance.uniform(120.0, self.end) for _ in range(self.kills))
+        times = [chance.uniform(120.0, self.end) for _ in range(self.kills)]
+        return sorted([*times, *(begin for begin, _ in self.down)])
+
+    @property
+    def down(self) -> tuple[tuple[float, float], ...]:
+        """When the service does not run: (begin, end) in seconds from the beginning."""
+        return self.pushed.down if self.pushed is not None else ()
 
     def mishap_times(self) -> list[float]:
         """In seconds since the epoch."""
