@@ -13,15 +13,17 @@ import anyio
 import click
 import httpx2
 
-from slurm_gha.cli import inquiry, places
+from slurm_gha.cli import hooks, inquiry, places
 from slurm_gha.cli.inquiry import Answer, GitHubDesk, Verdict
 from slurm_gha.cli.options import config_option
 from slurm_gha.config.loading import Examined, examine
 from slurm_gha.config.schema import ScopeSettings, Settings
 from slurm_gha.domain.clock import SystemClock
+from slurm_gha.domain.scope import Source
 from slurm_gha.domain.secret import Secret
 from slurm_gha.github.client import GitHubClient
 from slurm_gha.github.errors import GitHubUnavailable
+from slurm_gha.github.hooks import Hooks, TokenCaller
 from slurm_gha.github.scope import ScopeClient
 from slurm_gha.slurm.cluster import SlurmCluster
 
@@ -70,19 +72,43 @@ async def _ask(settings: Settings, examined: Examined, offline: bool) -> list[An
         for table in settings.scope_tables
         if table.name in examined.tokens
     }
-    return answers + await inquiry.ask_github(desks)
+    answers += await inquiry.ask_github(desks)
+    return answers + await _ask_hooks(settings, examined)
+
+
+async def _ask_hooks(settings: Settings, examined: Examined) -> list[Answer]:
+    """About the webhooks of the scopes that want one, as far as their secrets and tokens can be read."""
+    answers: list[Answer] = []
+    for table in settings.scope_tables:
+        name = table.name
+        if Source.WEBHOOK not in table.sources or name not in examined.webhook_secrets or name not in examined.tokens:
+            continue
+        answers.append(hooks.ask_secret(name, examined.webhook_secrets[name]))
+        try:
+            async with open_client(table, examined.tokens[name]) as client:
+                desk = Hooks(table.scope(), TokenCaller(client), hook_id=table.webhook_id)
+                answers += await hooks.ask_hook(name, desk, client.clock.now())
+        except GitHubUnavailable:
+            continue  # said already of the scope itself
+    return answers
 
 
 @asynccontextmanager
 async def open_desk(table: ScopeSettings, token: Secret) -> AsyncIterator[GitHubDesk]:
+    """What is asked about one scope, closed at the end."""
+    async with open_client(table, token) as client:
+        yield ScopeClient(client, table.scope())
+
+
+@asynccontextmanager
+async def open_client(table: ScopeSettings, token: Secret) -> AsyncIterator[GitHubClient]:
     """A client for one scope, closed at the end."""
-    scope = table.scope()
     try:
         verify = ssl.create_default_context(cafile=table.ca_file) if table.ca_file is not None else True
     except OSError as error:
         raise GitHubUnavailable(f"not asked, since {table.ca_file} holds no certificate: {error}") from None
     async with httpx2.AsyncClient(verify=verify) as http:
-        yield ScopeClient(GitHubClient(http, scope.api_url, token, SystemClock()), scope)
+        yield GitHubClient(http, table.scope().api_url, token, SystemClock())
 
 
 def _say(line: str) -> None:
