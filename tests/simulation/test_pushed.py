@@ -27,6 +27,7 @@ CALM = Scenario(
     pushes_per_hour=3.0,
     longest_job=120.0,
 )
+SHORT = replace(CALM, hours=1.0, quiet_hours=0.7, pushes_per_hour=4.0)
 # Slurm starts a job within seconds here, and a runner is up soon after (seconds).
 START = 120.0
 
@@ -48,32 +49,30 @@ def ran(outcome: Outcome) -> int:
     return outcome.conclusions.get("success", 0) + outcome.conclusions.get("failure", 0)
 
 
-def each_has_its_own(outcome: Outcome) -> None:
-    """Every job has run, each on a runner of its own; a runner too many only where another pool's took its job."""
-    assert ran(outcome) > 30
-    assert ran(outcome) == outcome.slurm_jobs - outcome.withdrawn
-    assert outcome.withdrawn <= ran(outcome) / 10
+def none_twice(outcome: Outcome) -> None:
+    """Every job has run, on a runner of its own; runners too many only where one of another pool took a job."""
+    assert ran(outcome) > 20
+    assert ran(outcome) <= outcome.slurm_jobs <= ran(outcome) + max(2.0, ran(outcome) / 20)
 
 
 def test_in_calm_weather_nobody_waits_for_a_look(tmp_path: Path) -> None:
-    outcome = run(replace(CALM, seed=41, pushed=Pushed()), tmp_path)
-    each_has_its_own(outcome)
-    assert statistics.median(outcome.waits) < 15
-    polled = run(replace(CALM, seed=41), tmp_path / "polled")
-    assert statistics.median(outcome.waits) < statistics.median(polled.waits)
+    outcome = run(replace(SHORT, seed=41, pushed=Pushed()), tmp_path)
+    none_twice(outcome)
+    polled = run(replace(SHORT, seed=41), tmp_path / "polled")
+    # Beyond that, it is Slurm's queue that they wait in.
+    assert statistics.quantiles(outcome.waits, n=4)[0] < 8 < statistics.quantiles(polled.waits, n=4)[0]
     assert outcome.counted < polled.counted
 
 
 def test_without_any_polling(tmp_path: Path) -> None:
-    outcome = run(replace(CALM, seed=42, pushed=Pushed(sources=("webhook",))), tmp_path)
-    each_has_its_own(outcome)
-    assert statistics.median(outcome.waits) < 15
+    outcome = run(replace(SHORT, seed=42, pushed=Pushed(sources=("webhook",))), tmp_path)
+    none_twice(outcome)
+    assert statistics.quantiles(outcome.waits, n=4)[0] < 8
 
 
 def test_the_service_is_down_for_an_hour(tmp_path: Path) -> None:
     outcome = run(replace(CALM, seed=43, pushes_per_hour=5.0, pushed=Pushed(down=((1800.0, 5400.0),))), tmp_path)
-    assert ran(outcome) > 30
-    assert ran(outcome) <= outcome.slurm_jobs <= ran(outcome) + outcome.withdrawn + 1
+    none_twice(outcome)
     assert 600 < max(outcome.waits) < 3600 + 900
 
 
@@ -81,25 +80,23 @@ def test_the_service_is_down_for_an_hour(tmp_path: Path) -> None:
 def test_the_endpoint_is_unreachable_for_an_hour(tmp_path: Path, sources: tuple[str, ...]) -> None:
     pushed = Pushed(sources=sources, unreachable=((1800.0, 5400.0),))
     outcome = run(replace(CALM, seed=44, pushes_per_hour=5.0, pushed=pushed), tmp_path)
-    assert ran(outcome) > 30
+    none_twice(outcome)
     # With the poll beside it, as long as the backstop; by catching up alone, until the endpoint is there again.
     bound = 2 * pushed.backstop if "poll" in sources else 3600.0 + 2 * pushed.catch_up_interval
     assert max(outcome.waits) < bound + 10 * START
-    assert ran(outcome) <= outcome.slurm_jobs <= ran(outcome) + outcome.withdrawn
 
 
 @pytest.mark.parametrize("loss", ["lost", "vanished"])
 def test_half_of_the_deliveries_never_arrive(tmp_path: Path, loss: str) -> None:
-    outcome = run(replace(CALM, seed=45, pushed=Pushed(**{loss: 0.5})), tmp_path)  # type: ignore[arg-type]
-    assert ran(outcome) > 30
+    outcome = run(replace(SHORT, seed=45, pushed=Pushed(**{loss: 0.5})), tmp_path)  # type: ignore[arg-type]
+    none_twice(outcome)
     assert max(outcome.waits) < 600 + 10 * START
     assert statistics.median(outcome.waits) < 600
-    assert ran(outcome) <= outcome.slurm_jobs <= ran(outcome) + outcome.withdrawn
 
 
 def test_half_are_lost_and_the_history_may_not_be_read(tmp_path: Path) -> None:
-    outcome = run(replace(CALM, seed=46, pushed=Pushed(lost=0.5, catch_up=False)), tmp_path)
-    assert ran(outcome) > 30
+    outcome = run(replace(SHORT, seed=46, pushed=Pushed(lost=0.5, catch_up=False)), tmp_path)
+    none_twice(outcome)
     assert max(outcome.waits) < 600 + 10 * START
     complaints = [line for line in outcome.story if "CatchUpImpossible" in line]
     assert len(complaints) == 1
@@ -107,18 +104,17 @@ def test_half_are_lost_and_the_history_may_not_be_read(tmp_path: Path) -> None:
 
 
 def test_half_are_lost_and_nobody_polls(tmp_path: Path) -> None:
-    outcome = run(replace(CALM, seed=47, pushed=Pushed(sources=("webhook",), lost=0.5)), tmp_path)
-    assert ran(outcome) > 30
+    outcome = run(replace(SHORT, seed=47, pushed=Pushed(sources=("webhook",), lost=0.5)), tmp_path)
+    none_twice(outcome)
     # Each redelivery may get lost again: a few turns of catching up.
     assert max(outcome.waits) < 8 * 600
     assert statistics.median(outcome.waits) < 900
 
 
 def test_doubled_and_in_any_order(tmp_path: Path) -> None:
-    outcome = run(replace(CALM, seed=48, pushed=Pushed(doubled=1.0, delay=40.0)), tmp_path)
-    assert ran(outcome) > 30
+    outcome = run(replace(SHORT, seed=48, pushed=Pushed(doubled=1.0, delay=40.0)), tmp_path)
+    none_twice(outcome)
     assert max(outcome.waits) < 600 + 10 * START
-    assert ran(outcome) <= outcome.slurm_jobs <= ran(outcome) + outcome.withdrawn
 
 
 def test_everything_at_once_with_deaths_at_work(tmp_path: Path) -> None:

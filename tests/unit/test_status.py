@@ -325,6 +325,21 @@ def test_troubles_come_first_with_their_reasons() -> None:
     ]
 
 
+def test_a_scope_that_is_pushed_to_tells_when_its_webhook_last_brought_news() -> None:
+    sources = ("poll", "webhook")
+    status = a_status(
+        scopes=(
+            ScopeStatus(name="web", readable=True, last_read=NOW - 300, sources=sources, last_delivery=NOW - 7),
+            ScopeStatus(name="new", readable=True, last_read=NOW - 3, sources=("webhook",)),
+        )
+    )
+    lines = [line for line in shown(status, height=40, width=100) if line.startswith("GitHub")]
+    assert lines == [
+        "GitHub  web          read 5 min ago, by poll and webhook, delivery 7 s ago",
+        "GitHub  new          read 3 s ago, by webhook, no delivery yet",
+    ]
+
+
 def test_long_reasons_get_a_second_line_where_there_is_room() -> None:
     reason = "sbatch: error: Batch job submission failed: Invalid account or account/partition combination specified"
     pool = PoolStatus(name="small", limit=1, until=NOW + 45, failures=1, reason=reason)

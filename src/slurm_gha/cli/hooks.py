@@ -1,4 +1,4 @@
-"""Asks GitHub about the webhooks of the scopes that want one: is there one that points here, and do deliveries arrive?"""
+"""Asks GitHub about webhooks: is there one for each scope that wants one, and do its deliveries arrive?"""
 
 from __future__ import annotations
 

@@ -68,7 +68,9 @@ class CatchUp:
     async def turn(self, nudge: Callable[[Hint], None]) -> None:
         """Read the history since the last turn, and have sent again what was missed. Raises GitHubError and NoHook."""
         now = self._clock.now()
-        since = max(self._book.caught_up(self._scope) or 0.0, now - HISTORY)
+        known = self._book.caught_up(self._scope)
+        # Before the first turn of all there is nothing to catch up with: the first look at the scope shows what waits.
+        since = max(now - self._interval if known is None else known, now - HISTORY)
         if self._hook is None:
             self._hook = await self._hooks.find()
         attempts = await self._hooks.attempts(self._hook, since)
