@@ -11,7 +11,7 @@ import anyio
 from slurm_gha.controller.acting import Actor
 from slurm_gha.controller.claims import ClaimDesk
 from slurm_gha.controller.deliveries import DeliveryDesk
-from slurm_gha.controller.doubts import unnamed
+from slurm_gha.controller.doubts import doubtful
 from slurm_gha.controller.edges import Edges
 from slurm_gha.controller.loop import Cadence, Controller
 from slurm_gha.controller.observation import Observer
@@ -103,6 +103,8 @@ def assemble(
         clock=edges.clock,
         bus=edges.bus,
     )
+    configured = hooked.scopes if hooked is not None else {}
+    pushed = [name for name in edges.scopes if name in configured and configured[name].pushed]
     controller = Controller(
         policy=policy,
         observer=observer,
@@ -113,6 +115,7 @@ def assemble(
         cadence=cadence,
         on_round=on_round,
         draining=draining,
+        pushed=pushed,
     )
     desk = ClaimDesk(
         policy=policy,
@@ -125,15 +128,13 @@ def assemble(
         needed=controller.needed,
         woken=controller.woken,
     )
-    configured = hooked.scopes if hooked is not None else {}
-    pushed = [name for name in edges.scopes if name in configured and configured[name].pushed]
     sources: list[Source] = [*_polls(controller, edges, pace, configured)]
     deliveries = None
     if pushed:
 
         def doubts(now: float) -> list[Hint]:
             unsettled = observer.news.unsettled(now, pace.backstop_interval)
-            return [*unsettled, *unnamed(controller.world(), pushed, now)]
+            return [*unsettled, *doubtful(controller.world(), pushed, now)]
 
         sources.append(DoubtSource(doubts, edges.clock))
     if hooked is not None and any(Word.WEBHOOK in scope.sources for scope in configured.values()):

@@ -12,7 +12,7 @@ import trio.testing
 
 from slurm_gha.cli.hooks import ask_hook, ask_secret
 from slurm_gha.cli.inquiry import Verdict
-from slurm_gha.controller.doubts import UNNAMED, unnamed
+from slurm_gha.controller.doubts import UNNAMED, doubtful, unnamed
 from slurm_gha.domain.clock import EventLoopClock
 from slurm_gha.domain.hint import Hint
 from slurm_gha.domain.job import Job, JobStatus
@@ -213,6 +213,16 @@ def test_a_busy_runner_whose_job_nobody_names_casts_doubt_on_the_jobs_it_may_hav
     assert unnamed(replace(world, runners=(runner(None),)), ["lab"], NOW + UNNAMED) == []
     many = replace(world, jobs=tuple(job(number) for number in range(1, 100)))
     assert len(unnamed(many, ["lab"], NOW + UNNAMED)) == 5
+
+
+def test_a_job_that_goes_on_although_its_runner_has_ended_is_looked_at() -> None:
+    running = replace(job(1), status=JobStatus.IN_PROGRESS, runner_name="sg-1")
+    ended = replace(runner(NOW - 100, taken=1), record=replace(runner(NOW - 100).record, finished_at=NOW))
+    world = World(jobs=(running,), runners=(ended,))
+    assert doubtful(world, ["lab"], NOW + UNNAMED) == [Hint("lab", "lab/demo", 101)]
+    assert doubtful(world, ["lab"], NOW + UNNAMED - 1) == []
+    assert doubtful(world, ["other"], NOW + UNNAMED) == []
+    assert doubtful(replace(world, jobs=()), ["lab"], NOW + UNNAMED) == []
 
 
 def test_the_same_doubt_is_voiced_now_and_then() -> None:

@@ -259,6 +259,17 @@ def test_another_scopes_secret_does_not_open_it(bench: Bench) -> None:
     play(bench, story)
 
 
+def test_who_knocks_often_does_not_fill_the_log(bench: Bench) -> None:
+    async def story(client: httpx2.AsyncClient) -> None:
+        for _ in range(50):
+            assert (await client.post("/v1/webhooks/lab", content=b"x")).status_code == 401
+        bench.clock.at += 11
+        await client.post("/v1/webhooks/lab", content=b"x")
+        assert [event.times for event in bench.heard if isinstance(event, DeliveryRefused)] == [1, 50]
+
+    play(bench, story)
+
+
 def test_only_the_raw_body_counts(bench: Bench) -> None:
     async def story(client: httpx2.AsyncClient) -> None:
         body = json.dumps(payload()).encode()

@@ -19,6 +19,8 @@ from slurm_gha.store.deliveries import DeliveryBook
 
 # A delivery of an unknown scope is held against this, so that its answer tells and takes the same as a wrong one's.
 _NOBODYS = Secret("nobody's")
+# Between two words on the same kind of refusal (seconds).
+REFUSALS_SPACING = 10.0
 
 
 class DeliveryDesk:
@@ -48,6 +50,7 @@ class DeliveryDesk:
         self._woken = woken
         self._nudge = nudge
         self._last: dict[str, float] = {}
+        self._refused: dict[tuple[str, str], tuple[float, int]] = {}
 
     def recover(self) -> None:
         """At the start: what was told before, and may still count."""
@@ -67,8 +70,7 @@ class DeliveryDesk:
         signed = delivery.is_signed(_NOBODYS if secret is None else secret, body, signature)
         if signed and secret is not None:
             return True
-        known = scope if secret is not None else ""
-        self._bus.emit(DeliveryRefused(at=self._clock.now(), scope=known, reason="wrong or missing signature"))
+        self._refuse(scope if secret is not None else "", "wrong or missing signature")
         return False
 
     def greeted(self, scope: str) -> None:
@@ -77,7 +79,17 @@ class DeliveryDesk:
 
     def refused(self, scope: str, reason: str) -> None:
         """A signed delivery that cannot be read."""
-        self._bus.emit(DeliveryRefused(at=self._clock.now(), scope=scope, reason=reason))
+        self._refuse(scope, reason)
+
+    def _refuse(self, scope: str, reason: str) -> None:
+        """Tell of it, but not of each: anybody may send anything, and is not to fill the log."""
+        now = self._clock.now()
+        told, times = self._refused.get((scope, reason), (float("-inf"), 0))
+        if 0 <= now - told < REFUSALS_SPACING:
+            self._refused[scope, reason] = (told, times + 1)
+            return
+        self._refused[scope, reason] = (now, 0)
+        self._bus.emit(DeliveryRefused(at=now, scope=scope, reason=reason, times=times + 1))
 
     def take(self, scope: str, guid: str, body: Mapping[str, Any]) -> str:
         """Take a signed ``workflow_job`` delivery; what became of it, in a word. Raises Malformed and JournalError."""

@@ -15,6 +15,22 @@ UNNAMED = 8.0
 MOST_RUNS = 5
 
 
+def doubtful(world: World, scopes: Collection[str], now: float) -> list[Hint]:
+    """Runs to look at, in scopes that are pushed to, because a runner's state and its job's do not go together."""
+    return list(dict.fromkeys([*unnamed(world, scopes, now), *unfinished(world, scopes, now)]))
+
+
+def unfinished(world: World, scopes: Collection[str], now: float) -> list[Hint]:
+    """Runs of jobs that are believed to go on although their runner has ended."""
+    jobs = {job.id: job for job in world.jobs if job.status is JobStatus.IN_PROGRESS and job.scope in scopes}
+    found = []
+    for runner in sorted(world.runners, key=lambda runner: runner.name):
+        finished, job = runner.record.finished_at, jobs.get(runner.taken_job or 0)
+        if job is not None and finished is not None and now - finished >= UNNAMED:
+            found.append(Hint(job.scope, job.repository, job.run_id))
+    return found
+
+
 def unnamed(world: World, scopes: Collection[str], now: float) -> list[Hint]:
     """Runs of queued jobs one of which a busy runner has taken: a second runner for that job would be the harm."""
     hints: dict[Hint, None] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -41,7 +41,10 @@ class Cadence:
 
 
 class Controller:
-    """One installation's loop. ``run`` never returns by itself; cancelling it touches nothing that runs."""
+    """One installation's loop. ``run`` never returns by itself; cancelling it touches nothing that runs.
+
+    ``pushed``: scopes of whose jobs GitHub brings news by itself.
+    """
 
     def __init__(
         self,
@@ -55,6 +58,7 @@ class Controller:
         cadence: Cadence = Cadence(),
         on_round: Callable[[World, Plan], None] = lambda world, decided: None,
         draining: Callable[[], bool] = lambda: False,
+        pushed: Collection[str] = (),
     ) -> None:
         self._policy = policy
         self._observer = observer
@@ -65,6 +69,7 @@ class Controller:
         self._cadence = cadence
         self._on_round = on_round
         self._draining = draining
+        self._pushed = frozenset(pushed)
         self._journey = Journey(bus, actor.recovered)
         self._surplus_since: Mapping[str, float] = MappingProxyType({})
         self._wake = anyio.Event()
@@ -86,9 +91,10 @@ class Controller:
         self._hint.set()
 
     def woken(self, name: str) -> None:
-        """A node said something of a runner: decide again, and look where its job came from."""
+        """A node said something of a runner: decide again, and look where its job came from, unless GitHub tells."""
         record = self._journal.record(name)
-        if record is not None and record.finished_at is not None and record.repository is not None:
+        finished = record is not None and record.finished_at is not None and record.scope not in self._pushed
+        if record is not None and finished and record.repository is not None:
             self.nudge(Hint(record.scope, record.repository))
         self._wake.set()
 

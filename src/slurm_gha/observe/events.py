@@ -221,10 +221,14 @@ class DeliveryTaken(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryRefused(Event):
-    """What came to the webhook's address was turned away. ``scope`` is empty where it named none of ours."""
+    """What came to the webhook's address was turned away. ``scope`` is empty where it named none of ours.
+
+    ``times``: since the last such event, which comes at most every few seconds.
+    """
 
     scope: str
     reason: str
+    times: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

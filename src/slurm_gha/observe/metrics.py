@@ -186,8 +186,8 @@ class Metrics:
                     self._told[event.job_id] = event.at
                     while len(self._told) > _MOST_TOLD:
                         self._told.popitem(last=False)
-            case events.DeliveryRefused(scope=scope):
-                self._deliveries.labels(scope, "refused").inc()
+            case events.DeliveryRefused(scope=scope, times=times):
+                self._deliveries.labels(scope, "refused").inc(times)
             case events.DeliveriesMissed(scope=scope, missed=missed):
                 self._missed.labels(scope).inc(missed)
             case events.GitHubUnreadable(scope=scope):
