@@ -37,7 +37,7 @@ def command(config: Path, offline: bool) -> None:
     """Check a configuration, and ask Slurm and GitHub whether it is true.
 
     Every mistake in the file is printed at once, as file:line: key: what is wrong. Then directories, Slurm
-    (sbatch --test-only for each pool) and GitHub (rate limit and permissions for each scope) are looked at.
+    (sbatch --test-only for each pool) and GitHub (rate limit, permissions and webhook of each scope) are looked at.
     Run it as the user that the service runs as. Exit status: 0 if all is well, 1 if not.
     """
     examined = examine(config, os.environ)

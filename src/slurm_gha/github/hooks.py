@@ -89,7 +89,7 @@ class Hooks:
         """What a token needs to read and repeat deliveries, by the names of GitHub's settings pages."""
         match self._scope.kind:
             case ScopeKind.REPOSITORY:
-                return "repository permission Webhooks: write (classic token: admin:repo_hook)"
+                return "repository permission Webhooks: write (classic token: repo)"
             case _:
                 return "organisation permission Webhooks: write (classic token: admin:org_hook)"
 
