@@ -49,10 +49,13 @@ def ran(outcome: Outcome) -> int:
     return outcome.conclusions.get("success", 0) + outcome.conclusions.get("failure", 0)
 
 
-def none_twice(outcome: Outcome) -> None:
-    """Every job has run, on a runner of its own; runners too many only where one of another pool took a job."""
+def none_twice(outcome: Outcome, share: float = 0.05) -> None:
+    """Every job has run, on a runner of its own.
+
+    Runners too many, a ``share`` at most, only where one of another pool took a job, or where its taking was not told.
+    """
     assert ran(outcome) > 20
-    assert ran(outcome) <= outcome.slurm_jobs <= ran(outcome) + max(2.0, ran(outcome) / 20)
+    assert ran(outcome) <= outcome.slurm_jobs <= ran(outcome) + max(2.0, share * ran(outcome))
 
 
 def test_in_calm_weather_nobody_waits_for_a_look(tmp_path: Path) -> None:
@@ -89,14 +92,14 @@ def test_the_endpoint_is_unreachable_for_an_hour(tmp_path: Path, sources: tuple[
 @pytest.mark.parametrize("loss", ["lost", "vanished"])
 def test_half_of_the_deliveries_never_arrive(tmp_path: Path, loss: str) -> None:
     outcome = run(replace(SHORT, seed=45, pushed=Pushed(**{loss: 0.5})), tmp_path)  # type: ignore[arg-type]
-    none_twice(outcome)
+    none_twice(outcome, 0.15)
     assert max(outcome.waits) < 600 + 10 * START
     assert statistics.median(outcome.waits) < 600
 
 
 def test_half_are_lost_and_the_history_may_not_be_read(tmp_path: Path) -> None:
     outcome = run(replace(SHORT, seed=46, pushed=Pushed(lost=0.5, catch_up=False)), tmp_path)
-    none_twice(outcome)
+    none_twice(outcome, 0.15)
     assert max(outcome.waits) < 600 + 10 * START
     complaints = [line for line in outcome.story if "CatchUpImpossible" in line]
     assert len(complaints) == 1
@@ -105,7 +108,7 @@ def test_half_are_lost_and_the_history_may_not_be_read(tmp_path: Path) -> None:
 
 def test_half_are_lost_and_nobody_polls(tmp_path: Path) -> None:
     outcome = run(replace(SHORT, seed=47, pushed=Pushed(sources=("webhook",), lost=0.5)), tmp_path)
-    none_twice(outcome)
+    none_twice(outcome, 0.15)
     # Each redelivery may get lost again: a few turns of catching up.
     assert max(outcome.waits) < 8 * 600
     assert statistics.median(outcome.waits) < 900
@@ -113,7 +116,7 @@ def test_half_are_lost_and_nobody_polls(tmp_path: Path) -> None:
 
 def test_doubled_and_in_any_order(tmp_path: Path) -> None:
     outcome = run(replace(SHORT, seed=48, pushed=Pushed(doubled=1.0, delay=40.0)), tmp_path)
-    none_twice(outcome)
+    none_twice(outcome, 0.15)
     assert max(outcome.waits) < 600 + 10 * START
 
 

@@ -91,11 +91,17 @@ class Controller:
         self._hint.set()
 
     def woken(self, name: str) -> None:
-        """A node said something of a runner: decide again, and look where its job came from, unless GitHub tells."""
+        """A node said something of a runner: decide again, and look where its job came from.
+
+        Where GitHub brings news by itself, that takes a look only if it has not told which job the runner had.
+        """
         record = self._journal.record(name)
-        finished = record is not None and record.finished_at is not None and record.scope not in self._pushed
-        if record is not None and finished and record.repository is not None:
-            self.nudge(Hint(record.scope, record.repository))
+        if record is not None and record.finished_at is not None and record.repository is not None:
+            told = record.scope in self._pushed and any(
+                runner.taken_job is not None for runner in self.world().runners if runner.name == name
+            )
+            if not told:
+                self.nudge(Hint(record.scope, record.repository))
         self._wake.set()
 
     def needed(self, name: str) -> bool:
