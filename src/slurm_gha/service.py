@@ -38,7 +38,7 @@ from slurm_gha.observe.metrics import Metrics
 from slurm_gha.observe.status import BudgetStatus, Status, StatusWriter
 from slurm_gha.observe.summary import summarise, waiting_job
 from slurm_gha.observe.text import OWN_TOKEN
-from slurm_gha.planner.actions import Plan
+from slurm_gha.planner.actions import Cause, Plan
 from slurm_gha.slurm.cluster import SlurmCluster
 from slurm_gha.slurm.reasons import explain_reason
 from slurm_gha.slurm.script import NodeSite, batch_script, script_values
@@ -246,7 +246,17 @@ class Service:
 
     def _status(self) -> Status:
         world, plan = self._latest
-        waiting = (waiting_job(w.job, w.reason, w.runner, w.unservable) for w in plan.waiting)
+        waiting = (
+            waiting_job(
+                w.job,
+                w.reason,
+                w.runner,
+                w.unservable,
+                refused=w.cause is Cause.REFUSED,
+                cause=w.cause.value if w.cause is not None else "",
+            )
+            for w in plan.waiting
+        )
         status = summarise(
             world,
             self._policy,

@@ -179,6 +179,9 @@ def _pools(document: Mapping[str, Any]) -> Iterator[Finding]:
                 yield ("pool", index, "labels", position), f'"{shown(label)}" is there twice (case does not matter)'
             seen.add(folded)
         yield from _launcher(index, pool)
+        allow = _table(pool, "allow")
+        if allow.get("forks") is True and allow.get("branches"):
+            yield ("pool", index, "allow", "forks"), "is of no use beside branches: no branch of a fork is among them"
         request = pool.get("slurm")
         if isinstance(request, dict):
             yield from _request(("pool", index, "slurm"), request, before_end)

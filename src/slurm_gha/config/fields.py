@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Strict
+from pydantic import AfterValidator, BeforeValidator, Field, Strict
 
 from slurm_gha.config.addresses import parse_api_url, parse_scope_url, split_url
 from slurm_gha.config.options import parse_option
@@ -161,3 +161,13 @@ RegistryHost = Annotated[
     _matching(r"[a-z0-9][a-z0-9.-]{0,252}(:[0-9]{1,5})?", 'the host of a registry, such as "docker.io" or "ghcr.io"'),
 ]
 MirrorUrl = Annotated[str, Written("URL"), AfterValidator(_mirror_url)]
+Pattern = Annotated[
+    str,
+    _matching(r"[!-~¡-\U0010ffff]{1,256}", "1 to 256 characters without blanks, with * for any and ** for / as well"),
+]
+Patterns = Annotated[tuple[Pattern, ...], Strict(False), Field(max_length=1000)]
+EventName = Annotated[str, _matching(r"[a-z_]{1,64}", 'an event as workflows write it, such as "pull_request"')]
+ActorName = Annotated[
+    str,
+    _matching(r"[A-Za-z0-9_-]{1,100}(\[bot\])?", 'the name of a user, such as "octocat", or of an app, "name[bot]"'),
+]

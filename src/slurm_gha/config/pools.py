@@ -11,8 +11,10 @@ from pydantic import Field, Strict
 
 from slurm_gha.config.fields import (
     AbsolutePath,
+    ActorName,
     Constraint,
     Duration,
+    EventName,
     ExtraOption,
     GresList,
     ImageName,
@@ -20,12 +22,14 @@ from slurm_gha.config.fields import (
     Memory,
     Name,
     Names,
+    Patterns,
     PoolName,
     TimeLimit,
     VariableName,
     VariableValue,
 )
 from slurm_gha.config.table import Table
+from slurm_gha.domain.allow import Allow
 from slurm_gha.domain.labels import normalise
 from slurm_gha.domain.pool import Container, Handover, Launcher, Pool, SlurmRequest, Snapshotter
 
@@ -66,6 +70,37 @@ class PoolSlurmSettings(Table):
             qos=self.qos,
             constraint=self.constraint,
             extra=self.extra,
+        )
+
+
+class PoolAllowSettings(Table):
+    """Whose jobs the pool's runners take. What a list leaves out is refused; a list that is left out is no limit."""
+
+    repositories: Patterns = Field(
+        default=(),
+        description="Repositories, as `owner/name`; `*` stands for anything but `/`. Case does not matter.",
+    )
+    branches: Patterns = Field(
+        default=(),
+        description="Branches (or tags) of the repository itself; `*` stands for anything but `/`, `**` for anything. "
+        "A pull request counts by the branch it comes from.",
+    )
+    events: Annotated[tuple[EventName, ...], Strict(False), Field(max_length=100)] = Field(
+        default=(), description="Events that start workflows, such as `push` or `pull_request`."
+    )
+    actors: Annotated[tuple[ActorName, ...], Strict(False), Field(max_length=1000)] = Field(
+        default=(), description="GitHub users who set the run going; apps as `name[bot]`. Case does not matter."
+    )
+    forks: bool = Field(default=False, description="Whether pull requests from forks may run here.")
+
+    def allow(self) -> Allow:
+        """The lists in the domain's words."""
+        return Allow(
+            repositories=tuple(pattern.lower() for pattern in self.repositories),
+            branches=self.branches,
+            events=self.events,
+            actors=tuple(actor.lower() for actor in self.actors),
+            forks=self.forks,
         )
 
 
@@ -138,6 +173,9 @@ class PoolSettings(Table):
         description="Environment variables for the runner and its jobs. Everybody's jobs can read them: no secrets.",
     )
     slurm: PoolSlurmSettings = Field(description="Table `[pool.slurm]`, see below.")
+    allow: PoolAllowSettings = Field(
+        default_factory=PoolAllowSettings, description="Table `[pool.allow]`, see below: who may run."
+    )
 
     def pool(self, scopes: Sequence[str]) -> Pool:
         """The pool in the domain's words; ``scopes`` are all that the file names."""
@@ -154,6 +192,7 @@ class PoolSettings(Table):
             runner_group_id=self.runner_group_id,
             environment=tuple(sorted(self.environment.items())),
             container=self._container(),
+            allow=self.allow.allow(),
         )
 
     def _container(self) -> Container | None:

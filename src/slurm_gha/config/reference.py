@@ -21,7 +21,7 @@ from slurm_gha.config.cvmfs import CvmfsTable
 from slurm_gha.config.fields import Written
 from slurm_gha.config.images import ImageSettings
 from slurm_gha.config.options import ALLOWED, Argument
-from slurm_gha.config.pools import PoolSettings, PoolSlurmSettings
+from slurm_gha.config.pools import PoolAllowSettings, PoolSettings, PoolSlurmSettings
 from slurm_gha.config.schema import (
     PollSettings,
     ScopeSettings,
@@ -41,6 +41,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "scope": ScopeSettings,
     "pool": PoolSettings,
     "pool.slurm": PoolSlurmSettings,
+    "pool.allow": PoolAllowSettings,
 }
 _BLOCK = re.compile(r"(<!-- settings: ([a-z.]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _PLAIN = {int: "whole number", str: "text", bool: "true or false", dict: "table of texts"}

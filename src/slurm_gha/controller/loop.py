@@ -13,14 +13,17 @@ from slurm_gha.controller.journey import Journey
 from slurm_gha.controller.observation import Observer
 from slurm_gha.domain.clock import Clock
 from slurm_gha.domain.hint import Hint
-from slurm_gha.domain.job import JobStatus
+from slurm_gha.domain.job import Job, JobStatus
 from slurm_gha.domain.pool import Policy
 from slurm_gha.domain.runner import Phase
 from slurm_gha.domain.world import World
 from slurm_gha.observe.events import Bus, RoundFinished, UnexpectedError
-from slurm_gha.planner.actions import Plan
+from slurm_gha.planner.actions import Cause, Plan
 from slurm_gha.planner.plan import needed, plan
 from slurm_gha.store.journal import Journal
+
+# How long to wait for the run of a job before it is asked for again (seconds).
+ASK_AGAIN = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,7 @@ class Controller:
         self._hinted: dict[str, set[str] | None] = {}
         self._hint = anyio.Event()
         self._read_registrations: dict[str, float] = {}
+        self._asked_origin: dict[int, float] = {}
 
     # What others may tell it
 
@@ -185,6 +189,7 @@ class Controller:
         decided = plan(world, policy, began)
         self._surplus_since = decided.surplus_since
         self._journey.explain(decided, began)
+        self._ask_for_origins(decided, began)
         self._on_round(world, decided)
         await self._actor.act(decided, world, policy)
         if decided.actions:
@@ -199,6 +204,15 @@ class Controller:
                 actions=len(decided.actions),
             )
         )
+
+    def _ask_for_origins(self, decided: Plan, now: float) -> None:
+        """Look where jobs come from that wait for their runs to be known: each again only after a while."""
+        due: dict[int, Job] = {w.job.id: w.job for w in decided.waiting if w.cause is Cause.ORIGIN}
+        self._asked_origin = {job_id: at for job_id, at in self._asked_origin.items() if job_id in due}
+        for job_id, job in due.items():
+            if now - self._asked_origin.get(job_id, float("-inf")) >= ASK_AGAIN:
+                self._asked_origin[job_id] = now
+                self.nudge(Hint(job.scope, job.repository, job.run_id))
 
     async def _guarded(self, where: str, call: Callable[..., object], *args: object) -> None:
         """The edge of the loop: whatever goes wrong inside is kept as an event, and the next round comes."""

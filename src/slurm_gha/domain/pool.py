@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from slurm_gha.domain.allow import EVERYTHING, Allow
 from slurm_gha.domain.labels import Labels
 
 
@@ -95,6 +96,7 @@ class Pool:
     runner_group_id: int = 1
     environment: tuple[tuple[str, str], ...] = ()
     container: Container | None = None
+    allow: Allow = EVERYTHING
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,6 +188,18 @@ class JobUnservable(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JobRefused(Event):
+    """Pools could serve this job by its labels, and none lets it run; ``ground`` is what it is refused for."""
+
+    job_id: int
+    repository: str
+    scope: str
+    ground: str
+    reason: str
+    job_name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PoolBackedOff(Event):
     """Nothing is submitted for the pool before ``until``."""
 

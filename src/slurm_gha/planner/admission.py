@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
+from slurm_gha.domain.allow import Answer
 from slurm_gha.domain.job import Job, JobStatus
 from slurm_gha.domain.pool import Policy, Pool
 from slurm_gha.domain.runner import Phase, Runner
 from slurm_gha.domain.slurm import SlurmStage
 from slurm_gha.domain.world import World
-from slurm_gha.planner.actions import Submit, Waiting
+from slurm_gha.planner.actions import Cause, Submit, Waiting
 from slurm_gha.planner.matching import Matching, job_order
 from slurm_gha.planner.serving import Option, Serving
 from slurm_gha.planner.verdicts import Use, Verdict
@@ -65,7 +66,7 @@ class Admission:
                 continue
             options = self._serving.options(job)
             if not options:
-                waiting.append(Waiting(job, self._serving.obstacle(job), unservable=True))
+                waiting.append(self._without_options(job))
                 continue
             option, reason = self._room(options)
             if option is not None:
@@ -74,6 +75,15 @@ class Admission:
                 submissions.append(_submit(option, job))
             waiting.append(Waiting(job, reason))
         return tuple(submissions), tuple(waiting)
+
+    def _without_options(self, job: Job) -> Waiting:
+        ruling = self._serving.ruling(job)
+        match ruling.answer:
+            case Answer.REFUSED:
+                return Waiting(job, ruling.reason, cause=Cause.REFUSED, ruling=ruling)
+            case Answer.UNKNOWN:
+                return Waiting(job, ruling.reason, cause=Cause.ORIGIN, ruling=ruling)
+        return Waiting(job, self._serving.obstacle(job), unservable=True, cause=Cause.LABELS)
 
     def _room(self, options: tuple[Option, ...]) -> tuple[Option | None, str]:
         if self._world.draining:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from slurm_gha.domain.job import Job
+from slurm_gha.domain.allow import ALLOWED, Answer, Ruling
+from slurm_gha.domain.job import Job, Origin
 from slurm_gha.domain.labels import Labels, satisfies
 from slurm_gha.domain.pool import Policy, Pool, SlurmRequest
 from slurm_gha.planner.matching import Want
@@ -19,16 +20,58 @@ class Option:
     request: SlurmRequest
 
 
+_Provenance = tuple[str, str, Origin | None, bool]
+
+
+def _provenance(job: Job) -> _Provenance:
+    """All of a job that rulings depend on."""
+    return (job.scope, job.repository, job.origin, job.run_id > 0)
+
+
 class Serving:
     """Answers for one policy, remembered by what jobs have in common."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
         self._options: dict[tuple[str, Want], tuple[Option, ...]] = {}
+        self._limiting = tuple(pool for pool in policy.pools if pool.allow.limits)
+        self._rulings: dict[_Provenance, dict[str, Ruling]] = {}
+        self._refusing: dict[_Provenance, frozenset[str]] = {}
 
     def want(self, job: Job) -> Want:
         """What the job wants of a runner."""
-        return Want(job.labels, job.scale_set)
+        return Want(job.labels, job.scale_set, self._refused_by(job))
+
+    def _refused_by(self, job: Job) -> frozenset[str]:
+        """The pools that do not let it run, or do not know yet whether to."""
+        if not self._limiting:
+            return frozenset()
+        key = _provenance(job)
+        if key not in self._refusing:
+            rulings = {pool.name: pool.allow.rule(job) for pool in self._limiting if job.scope in pool.scopes}
+            self._rulings[key] = rulings
+            self._refusing[key] = frozenset(n for n, ruling in rulings.items() if ruling.answer is not Answer.ALLOWED)
+        return self._refusing[key]
+
+    def ruling(self, job: Job) -> Ruling:
+        """For a job without options: what the pools that could serve it by its labels say. ALLOWED: there is none.
+
+        The sentence is everybody's; unknown to one of them, it is unknown, and worth waiting for.
+        """
+        want = self.want(job)
+        unrefused = replace(want, refused_by=frozenset())
+        able = [p.name for p in self._policy.pools if p.name in want.refused_by and self._option(p, unrefused)]
+        if not able:
+            return ALLOWED
+        rulings = self._rulings[_provenance(job)]
+        first = next((rulings[name] for name in able if rulings[name].answer is Answer.UNKNOWN), rulings[able[0]])
+        told = "; ".join(
+            rulings[name].reason
+            if rulings[name].answer is Answer.UNKNOWN
+            else f"pool {name} does not let it run: {rulings[name].reason}"
+            for name in able
+        )
+        return replace(first, reason=told)
 
     def options(self, job: Job) -> tuple[Option, ...]:
         """The ways to serve a job, in the order of the pools."""
@@ -51,8 +94,10 @@ class Serving:
         return f"no pool has all of its labels (the closest, {closest.name}, lacks: {missing})"
 
     def _option(self, pool: Pool, want: Want) -> Option | None:
+        if pool.name in want.refused_by:
+            return None
         if want.scale_set is not None:
             return Option(pool, pool.labels, pool.request) if pool.name == want.scale_set else None
-        if pool.name in want.refused_by or not satisfies(pool.labels, want.labels):
+        if not satisfies(pool.labels, want.labels):
             return None
         return Option(pool, pool.labels, pool.request)
