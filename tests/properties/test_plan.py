@@ -222,7 +222,7 @@ def test_limits_hold(scene: Scene) -> None:
 
 
 @given(scenes(max_jobs=12, max_runners=2).map(readable))
-def test_where_limits_bite_the_oldest_job_goes_first(scene: Scene) -> None:
+def test_where_limits_bite_the_oldest_job_of_a_repository_goes_first(scene: Scene) -> None:
     decided = planned(scene)
     by_id = {job.id: job for job in scene.world.jobs}
     left = [
@@ -231,6 +231,8 @@ def test_where_limits_bite_the_oldest_job_goes_first(scene: Scene) -> None:
     for submit in submits(decided):
         chosen = by_id[_job_id(submit)]
         for job in left:
+            if (job.scope, job.repository) != (chosen.scope, chosen.repository):
+                continue
             if submit.pool in {pool.name for pool in serving(scene.policy, job)}:
                 assert (chosen.created_at, chosen.id) < (job.created_at, job.id)
 

@@ -430,7 +430,10 @@ def test_jobs_of_all_unfinished_runs() -> None:
             {"head_repository": {"id": 1}, "event": "push", "head_branch": "main", "actor": {"login": "octocat"}},
             Origin("push", "main", "octocat", fork=False),
         ),
-        ({"head_repository": {"id": 2, "full_name": "o/r"}, "event": "pull_request"}, Origin("pull_request", "", "", True)),
+        (
+            {"head_repository": {"id": 2, "full_name": "o/r"}, "event": "pull_request"},
+            Origin("pull_request", "", "", True),
+        ),
         ({"head_repository": None, "head_branch": None, "actor": None}, Origin("", "", "", fork=True)),
         ({"head_repository": {"full_name": "O/R"}, "event": 7}, Origin("", "", "", fork=False)),
         ({"head_repository": {"full_name": "p/r"}}, Origin("", "", "", fork=True)),

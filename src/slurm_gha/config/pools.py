@@ -162,6 +162,9 @@ class PoolSettings(Table):
     max_runners: int = Field(
         default=_POOL["max_runners"], ge=1, le=100_000, description="Most runners at the same time."
     )
+    max_runners_per_repository: int | None = Field(
+        default=None, ge=1, le=100_000, description="Most runners of the pool that any one repository may have."
+    )
     idle_timeout: Duration = Field(
         default=_POOL["idle_timeout"], ge=1, description="How long a runner may be online without a job."
     )
@@ -188,6 +191,7 @@ class PoolSettings(Table):
             launcher=self.launcher,
             handover=self.handover,
             max_runners=self.max_runners,
+            max_runners_per_repository=self.max_runners_per_repository,
             idle_timeout=self.idle_timeout,
             runner_group_id=self.runner_group_id,
             environment=tuple(sorted(self.environment.items())),

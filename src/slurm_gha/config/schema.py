@@ -27,7 +27,7 @@ from slurm_gha.config.images import ImageSettings
 from slurm_gha.config.pools import PoolSettings
 from slurm_gha.config.table import Table
 from slurm_gha.config.units import parse_address
-from slurm_gha.domain.pool import Policy
+from slurm_gha.domain.pool import Policy, Share
 from slurm_gha.domain.scope import Scope
 
 _POLICY: dict[str, Any] = {field.name: field.default for field in fields(Policy)}
@@ -58,6 +58,9 @@ class ServiceSettings(Table):
     )
     max_runners: int = Field(
         default=_POLICY["max_runners"], ge=1, le=100_000, description="Most runners of all pools together."
+    )
+    max_runners_per_repository: int | None = Field(
+        default=None, ge=1, le=100_000, description="Most runners of any one repository, in all pools together."
     )
     tls_certificate: AbsolutePath | None = Field(
         default=None, description="Certificate (PEM) of the HTTP server; with `tls_key` it speaks HTTPS."
@@ -182,6 +185,20 @@ class ScopeSettings(Table):
         description="For an organisation: only these repositories. For an enterprise: the repositories to look at.",
     )
 
+    max_runners: int | None = Field(
+        default=None, ge=1, le=100_000, description="Most runners of the scope, in all pools together."
+    )
+    weight: int = Field(
+        default=1,
+        ge=1,
+        le=1000,
+        description="Its share of the runners while other scopes want some too: with 2, twice as many as one with 1.",
+    )
+
+    def share(self) -> Share:
+        """What it may have of all runners."""
+        return Share(self.weight, self.max_runners)
+
     def scope(self) -> Scope:
         """The scope this table means."""
         return make_scope(self.name, self.url, self.api_url, self.repositories)
@@ -210,5 +227,7 @@ class Settings(Table):
             installation=self.service.installation,
             pools=tuple(table.pool(names) for table in self.pool_tables),
             max_runners=self.service.max_runners,
+            max_runners_per_repository=self.service.max_runners_per_repository,
+            shares={table.name: table.share() for table in self.scope_tables},
             **self.timeouts.model_dump(),
         )

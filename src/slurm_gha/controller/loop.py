@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import anyio
@@ -66,6 +66,7 @@ class Controller:
         self._draining = draining
         self._journey = Journey(bus, actor.recovered)
         self._surplus_since: Mapping[str, float] = MappingProxyType({})
+        self._turns: Mapping[str, int] = MappingProxyType({})
         self._wake = anyio.Event()
         self._hinted: dict[str, set[str] | None] = {}
         self._hint = anyio.Event()
@@ -101,9 +102,10 @@ class Controller:
 
     def world(self) -> World:
         """The snapshot of this moment."""
-        return self._observer.world(
+        world = self._observer.world(
             surplus_since=self._surplus_since, last_tried=self._actor.last_tried, draining=self._draining()
         )
+        return replace(world, turns=self._turns)
 
     # The tasks
 
@@ -187,7 +189,7 @@ class Controller:
         world = self.world()
         self._journey.follow(world, began)
         decided = plan(world, policy, began)
-        self._surplus_since = decided.surplus_since
+        self._surplus_since, self._turns = decided.surplus_since, decided.turns
         self._journey.explain(decided, began)
         self._ask_for_origins(decided, began)
         self._on_round(world, decided)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -97,6 +98,18 @@ class Pool:
     environment: tuple[tuple[str, str], ...] = ()
     container: Container | None = None
     allow: Allow = EVERYTHING
+    max_runners_per_repository: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a scope may have of all runners: in proportion to ``weight`` while others want some too; None: no limit."""
+
+    weight: float = 1.0
+    max_runners: int | None = None
+
+
+_EQUAL_SHARE = Share()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +121,8 @@ class Policy:
     ``unconfirmed_after``: how long an intent whose sbatch gave no clear answer is looked for in Slurm.
     ``spent_grace``: how long GitHub is given to remove an ephemeral runner's registration by itself.
     ``handover_max_age``: age at which a JIT configuration minted ahead of its start is minted again.
+    ``shares``: by scope, where they are not the usual. ``scale_sets``: the (scope, pool) whose runners are registered
+    through a scale set.
     """
 
     installation: str
@@ -119,7 +134,14 @@ class Policy:
     spent_grace: float = 60.0
     retry_after: float = 30.0
     handover_max_age: float = 2400.0
+    max_runners_per_repository: int | None = None
+    shares: Mapping[str, Share] = field(default_factory=dict)
+    scale_sets: frozenset[tuple[str, str]] = frozenset()
     pools_by_name: dict[str, Pool] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pools_by_name", {pool.name: pool for pool in self.pools})
+
+    def share_of(self, scope: str) -> Share:
+        """The share of a scope."""
+        return self.shares.get(scope, _EQUAL_SHARE)

@@ -120,8 +120,9 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The decisions of one round. ``surplus_since`` goes into the next round's world."""
+    """The decisions of one round. ``surplus_since`` and ``turns`` go into the next round's world."""
 
     actions: tuple[Action, ...] = ()
     waiting: tuple[Waiting, ...] = ()
     surplus_since: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    turns: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))

@@ -49,7 +49,7 @@ def plan(world: World, policy: Policy, now: float) -> Plan:
     admission = Admission(world, policy, serving, now, verdicts, failing)
     by_name = {runner.name: runner for runner in runners}
     submissions, waiting = admission.admit(matchings, by_name)
-    return Plan((*actions, *submissions), waiting, MappingProxyType(surplus_since))
+    return Plan((*actions, *submissions), waiting, MappingProxyType(surplus_since), admission.turns)
 
 
 def needed(world: World, policy: Policy, now: float, name: str) -> bool:
