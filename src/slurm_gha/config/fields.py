@@ -6,14 +6,15 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, Strict
 
 from slurm_gha.config.addresses import parse_api_url, parse_scope_url, split_url
 from slurm_gha.config.options import parse_option
-from slurm_gha.config.units import parse_address, parse_duration, parse_memory, parse_time_limit
+from slurm_gha.config.units import parse_address, parse_clock, parse_duration, parse_memory, parse_time_limit
 from slurm_gha.domain.runner import INSTALLATION_PATTERN, POOL_PATTERN
+from slurm_gha.domain.warm import zone
 
 LONGEST_NODE_DIR = 40
 """Bytes. A Unix socket's path is at most 107 bytes long, and jobs make theirs below ``node_dir/sg-ID/``."""
@@ -86,6 +87,14 @@ def _listen(text: str) -> str:
 
 def _github_url(text: str) -> str:
     parse_scope_url(text)
+    return text
+
+
+def _time_zone(text: str) -> str:
+    try:
+        zone(text)
+    except (KeyError, ValueError, OSError):
+        raise ValueError('must be a time zone that this machine knows, such as "Europe/Berlin" or "UTC"') from None
     return text
 
 
@@ -171,3 +180,6 @@ ActorName = Annotated[
     str,
     _matching(r"[A-Za-z0-9_-]{1,100}(\[bot\])?", 'the name of a user, such as "octocat", or of an app, "name[bot]"'),
 ]
+TimeZone = Annotated[str, AfterValidator(_time_zone)]
+TimeOfDay = Annotated[int, Written("time of day"), from_text(parse_clock)]
+Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]

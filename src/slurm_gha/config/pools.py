@@ -13,6 +13,7 @@ from slurm_gha.config.fields import (
     AbsolutePath,
     ActorName,
     Constraint,
+    Day,
     Duration,
     EventName,
     ExtraOption,
@@ -25,6 +26,8 @@ from slurm_gha.config.fields import (
     Patterns,
     PoolName,
     TimeLimit,
+    TimeOfDay,
+    TimeZone,
     VariableName,
     VariableValue,
 )
@@ -32,8 +35,10 @@ from slurm_gha.config.table import Table
 from slurm_gha.domain.allow import Allow
 from slurm_gha.domain.labels import normalise
 from slurm_gha.domain.pool import Container, Handover, Launcher, Pool, SlurmRequest, Snapshotter
+from slurm_gha.domain.warm import Hours, Warm, weekdays
 
 _POOL: dict[str, Any] = {field.name: field.default for field in fields(Pool)}
+_WARM: dict[str, Any] = {field.name: field.default for field in fields(Warm)}
 _CONTAINER: dict[str, Any] = {field.name: field.default for field in fields(Container)}
 
 
@@ -104,6 +109,23 @@ class PoolAllowSettings(Table):
         )
 
 
+class PoolWarmSettings(Table):
+    """Hours of the week with a number of idle runners of their own. As many tables as needed; the largest counts."""
+
+    days: Annotated[tuple[Day, ...], Strict(False)] = Field(
+        default=("mon", "tue", "wed", "thu", "fri", "sat", "sun"), min_length=1, description="Days on which they begin."
+    )
+    start: TimeOfDay = Field(alias="from", description="When they begin: `08:00`.")
+    end: TimeOfDay = Field(
+        alias="to", description="When they end; what is not after `from` is on the next day. `24:00` is midnight."
+    )
+    min_idle: int = Field(ge=0, le=10_000, description="Runners kept free in these hours, in each scope.")
+
+    def hours(self) -> Hours:
+        """The hours in the domain's words."""
+        return Hours(weekdays(self.days), self.start, self.end, self.min_idle)
+
+
 class PoolSettings(Table):
     """One kind of runner. At least one; where several fit a job, the first in the file is taken."""
 
@@ -165,6 +187,21 @@ class PoolSettings(Table):
     max_runners_per_repository: int | None = Field(
         default=None, ge=1, le=100_000, description="Most runners of the pool that any one repository may have."
     )
+    min_idle: int = Field(
+        default=_WARM["min_idle"],
+        ge=0,
+        le=10_000,
+        description="Runners kept free ahead of demand, in each scope, outside of the hours in `[[pool.warm]]`.",
+    )
+    timezone: TimeZone | None = Field(
+        default=None, description="Time zone of the hours in `[[pool.warm]]`; without it, the service's."
+    )
+    recycle_after: Duration = Field(
+        default=_WARM["recycle_after"],
+        ge=60,
+        le=2400,
+        description="Age at which an idle runner that is kept ready is replaced by a new one.",
+    )
     idle_timeout: Duration = Field(
         default=_POOL["idle_timeout"], ge=1, description="How long a runner may be online without a job."
     )
@@ -180,8 +217,12 @@ class PoolSettings(Table):
         default_factory=PoolAllowSettings, description="Table `[pool.allow]`, see below: who may run."
     )
 
-    def pool(self, scopes: Sequence[str]) -> Pool:
-        """The pool in the domain's words; ``scopes`` are all that the file names."""
+    warm: Annotated[tuple[PoolWarmSettings, ...], Strict(False)] = Field(
+        default=(), description="Tables `[[pool.warm]]`, see below: when to keep more runners, or fewer, ready."
+    )
+
+    def pool(self, scopes: Sequence[str], timezone: str = "UTC") -> Pool:
+        """The pool in the domain's words; ``scopes`` are all that the file names, ``timezone`` is the service's."""
         return Pool(
             name=self.name,
             scopes=frozenset(scopes if self.scopes is None else self.scopes),
@@ -197,6 +238,12 @@ class PoolSettings(Table):
             environment=tuple(sorted(self.environment.items())),
             container=self._container(),
             allow=self.allow.allow(),
+            warm=Warm(
+                min_idle=self.min_idle,
+                hours=tuple(table.hours() for table in self.warm),
+                timezone=self.timezone or timezone,
+                recycle_after=self.recycle_after,
+            ),
         )
 
     def _container(self) -> Container | None:

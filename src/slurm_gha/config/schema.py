@@ -22,6 +22,7 @@ from slurm_gha.config.fields import (
     Repository,
     ScopeName,
     SlurmPath,
+    TimeZone,
 )
 from slurm_gha.config.images import ImageSettings
 from slurm_gha.config.pools import PoolSettings
@@ -62,6 +63,7 @@ class ServiceSettings(Table):
     max_runners_per_repository: int | None = Field(
         default=None, ge=1, le=100_000, description="Most runners of any one repository, in all pools together."
     )
+    timezone: TimeZone = Field(default="UTC", description="Time zone of hours in pools, such as `Europe/Berlin`.")
     tls_certificate: AbsolutePath | None = Field(
         default=None, description="Certificate (PEM) of the HTTP server; with `tls_key` it speaks HTTPS."
     )
@@ -225,7 +227,7 @@ class Settings(Table):
         names = [table.name for table in self.scope_tables]
         return Policy(
             installation=self.service.installation,
-            pools=tuple(table.pool(names) for table in self.pool_tables),
+            pools=tuple(table.pool(names, self.service.timezone) for table in self.pool_tables),
             max_runners=self.service.max_runners,
             max_runners_per_repository=self.service.max_runners_per_repository,
             shares={table.name: table.share() for table in self.scope_tables},

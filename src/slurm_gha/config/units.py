@@ -68,6 +68,14 @@ def parse_memory(text: str) -> int:
     return mebibytes
 
 
+def parse_clock(text: str) -> int:
+    """Minutes since midnight of ``08:00``; ``24:00`` is the day's end."""
+    match = re.fullmatch(r"([0-9]{2}):([0-9]{2})", text)
+    if match is None or int(match[2]) > 59 or int(match[1]) * 60 + int(match[2]) > 24 * 60:
+        raise ValueError('must be a time of day from "00:00" to "24:00"')
+    return int(match[1]) * 60 + int(match[2])
+
+
 def show_duration(seconds: float) -> str:
     """A duration as :func:`parse_duration` reads it."""
     rest = int(seconds)

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from slurm_gha.domain.allow import EVERYTHING, Allow
 from slurm_gha.domain.labels import Labels
+from slurm_gha.domain.warm import NEVER, Warm
 
 
 class Launcher(StrEnum):
@@ -99,6 +100,7 @@ class Pool:
     container: Container | None = None
     allow: Allow = EVERYTHING
     max_runners_per_repository: int | None = None
+    warm: Warm = NEVER
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
@@ -12,7 +13,7 @@ from slurm_gha.domain.runner import Phase, Runner
 from slurm_gha.domain.slurm import SlurmStage
 from slurm_gha.domain.world import World
 from slurm_gha.planner.actions import Cause, Submit, Waiting
-from slurm_gha.planner.census import Census, Held
+from slurm_gha.planner.census import Census, Held, Place
 from slurm_gha.planner.fairness import ELDERS_TURN, Entry, FairOrder, Kind
 from slurm_gha.planner.matching import Matching, Want, job_order
 from slurm_gha.planner.serving import Option, Serving
@@ -42,6 +43,7 @@ class Admission:
         self._failing = failing
         self._census = Census(world, policy, verdicts)
         self._turns = dict(world.turns)
+        self._unsettled: list[Kind] = []
         # Pools in trouble that have their one runner on trial: from an earlier round, or from this one.
         self._trials = {
             runner.record.pool
@@ -74,6 +76,7 @@ class Admission:
             if kinds[key].options:
                 entries[place] = Entry(job, kinds[key])
         submissions, started = self._hand_out(list(entries.values()))
+        self._unsettled = [entry.kind for entry in entries.values() if not entry.settled]
         waiting: list[Waiting] = []
         for place, job in enumerate(queued):
             entry = entries.get(place)
@@ -89,6 +92,23 @@ class Admission:
                 assert held is not None
                 waiting.append(Waiting(job, held.reason, cause=held.cause))
         return submissions, tuple(waiting)
+
+    def crowded_out(self) -> tuple[tuple[int, tuple[frozenset[Place], ...]], ...]:
+        """How many jobs one runner less would help, by the limits that it would have to count to: sets of them."""
+        if self._world.draining or not self._world.slurm.readable:
+            return ()
+        found: list[tuple[int, tuple[frozenset[Place], ...]]] = []
+        for kind, number in Counter(self._unsettled).items():
+            ways = tuple(
+                crowded
+                for option in kind.options
+                if (crowded := self._census.crowded(option.pool, kind.scope))
+                and self._census.spares(option.pool, kind.scope, kind.repository)
+                and self._in_trouble(option.pool) is None
+            )
+            if ways:
+                found.append((number, ways))
+        return tuple(found)
 
     def admit_ahead(self, pool: Pool, scope: str) -> Submit | None:
         """A runner ahead of demand, if there is room for it."""
@@ -159,8 +179,9 @@ class Admission:
 
     def _held_back(self, pool: Pool, scope: str, repository: str | None) -> Held | None:
         closed = self._census.closed(pool, scope, repository)
-        if closed is not None:
-            return closed
+        return closed if closed is not None else self._in_trouble(pool)
+
+    def _in_trouble(self, pool: Pool) -> Held | None:
         if pool.name in self._failing:
             return Held(Cause.BACKOFF, f"pool {pool.name} has just failed: {self._failing[pool.name]}")
         trouble = self._world.troubles.get(pool.name)

@@ -20,6 +20,15 @@ class Held:
     reason: str
 
 
+Place = tuple[Cause, str]
+"""A limit that counts whoever's runners: its kind, and whose it is."""
+
+
+def places(pool: str, scope: str) -> tuple[Place, ...]:
+    """The limits that a runner counts to, whoever's it is."""
+    return (Cause.SERVICE_LIMIT, ""), (Cause.SCOPE_LIMIT, scope), (Cause.POOL_LIMIT, pool)
+
+
 class Census:
     """The living runners of a world, and those that are added to them.
 
@@ -84,3 +93,19 @@ class Census:
             told = f"repository {repository} is at its limit of {most} runners in pool {pool.name}"
             return Held(Cause.REPOSITORY_LIMIT, told)
         return None
+
+    def spares(self, pool: Pool, scope: str, repository: str) -> bool:
+        """Whether no limit of the repository's own is in its way."""
+        everywhere, here = self._policy.max_runners_per_repository, pool.max_runners_per_repository
+        return (everywhere is None or self.of_repository(scope, repository) < everywhere) and (
+            here is None or self._shares[pool.name, scope, repository.lower()] < here
+        )
+
+    def crowded(self, pool: Pool, scope: str) -> frozenset[Place]:
+        """Those of :func:`places` that are reached: what one runner less, that counts to them all, would open."""
+        reached = (
+            self.full() is not None,
+            self.closed_to(scope, None) is not None,
+            self._pools[pool.name] >= pool.max_runners,
+        )
+        return frozenset(place for place, full in zip(places(pool.name, scope), reached, strict=True) if full)

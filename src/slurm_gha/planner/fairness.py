@@ -78,12 +78,12 @@ class FairOrder:
         self._entries = entries
         self._census = census
         self._elders: dict[str, Iterator[Entry]] = {}
-        self._weights = {entry.job.scope: policy.share_of(entry.job.scope).weight for entry in entries}
         self._scopes: dict[str, _Scope] = {}
         for entry in entries:
             scope = self._scopes.setdefault(entry.job.scope, _Scope([], {}))
             name = entry.job.repository.lower()
             scope.repositories.setdefault(name, _Repository(name)).entries.append(entry)
+        self._weights = {name: policy.share_of(name).weight for name in self._scopes}
         for name, scope in self._scopes.items():
             scope.heap = [
                 (census.of_repository(name, r.name), job_order(r.entries[0].job), r.name)
