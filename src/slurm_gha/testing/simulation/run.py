@@ -17,6 +17,7 @@ from slurm_gha.controller.edges import Edges
 from slurm_gha.controller.handover import HandoverDirectory
 from slurm_gha.controller.loop import Cadence
 from slurm_gha.domain.clock import EventLoopClock
+from slurm_gha.domain.runner import name_prefix
 from slurm_gha.domain.scope import Scope, ScopeKind
 from slurm_gha.domain.secret import Secret
 from slurm_gha.domain.slurm import SlurmJob
@@ -51,7 +52,10 @@ LOSS = 0.005
 
 @dataclass(slots=True)
 class Outcome:
-    """What a simulated stretch came to. ``digest`` stands for every event in order: equal seeds, equal digests."""
+    """What a simulated stretch came to. ``digest`` stands for every event in order: equal seeds, equal digests.
+
+    ``longest_idle``: the oldest that one of our runners was while it was online without a job (seconds).
+    """
 
     violations: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
@@ -65,6 +69,7 @@ class Outcome:
     mishaps: dict[str, int] = field(default_factory=dict)
     lost_calls: int = 0
     waits: list[float] = field(default_factory=list)
+    longest_idle: float = 0.0
     counted: int = 0
     uncounted: int = 0
     slurm_calls: dict[str, int] = field(default_factory=dict)
@@ -268,6 +273,9 @@ class Simulation:
             seen = len(self.slurm.history)
             self.watch.look(now, self.slurm.jobs)
             self.github.tick()
+            for runner in self.github.runners.values():
+                if runner.online and not runner.busy and runner.name.startswith(name_prefix(INSTALLATION)):
+                    self.outcome.longest_idle = max(self.outcome.longest_idle, now - runner.created_at)
 
     def _conclude(self) -> None:
         outcome = self.outcome

@@ -1,0 +1,83 @@
+"""A day with a schedule: in its hours jobs find a runner that is ready, and no runner grows old."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from slurm_gha.domain.warm import LAST_MOMENT
+from slurm_gha.testing.simulation.run import Outcome, simulate
+from slurm_gha.testing.simulation.scenario import Scenario
+
+pytestmark = pytest.mark.slow
+
+# From nine in the morning to five in the afternoon, of the day after the beginning, a Sunday afternoon.
+COLD = Scenario(
+    seed=41,
+    hours=26.0,
+    working=(18.0, 26.0),
+    kills=0,
+    sudden=0.0,
+    outages=0,
+    mishaps=0,
+    rough=False,
+    cancelled=0.0,
+    steal=False,
+    pushes_per_hour=0.6,
+)
+WARM = replace(COLD, ready=3)
+# GitHub's listing, Slurm's queue and the loop's own rounds (seconds).
+MARGIN = 120.0
+
+
+def run(scenario: Scenario, directory: Path) -> Outcome:
+    directory.mkdir()
+    outcome = simulate(scenario, directory)
+    assert outcome.violations == []
+    assert outcome.unexpected == []
+    return outcome
+
+
+def test_in_working_hours_jobs_find_a_runner_that_is_ready(tmp_path: Path) -> None:
+    cold, warm = run(COLD, tmp_path / "cold"), run(WARM, tmp_path / "warm")
+    assert cold.jobs == warm.jobs
+    assert cold.jobs > 20
+    quick = [sum(wait < 10.0 for wait in outcome.waits) / len(outcome.waits) for outcome in (cold, warm)]
+    print(  # what it is worth, for whoever reads the test's output
+        f"waits: median {statistics.median(cold.waits):.0f} s cold, {statistics.median(warm.waits):.0f} s warm; "
+        f"within 10 s {quick[0]:.0%} cold, {quick[1]:.0%} warm; {cold.slurm_jobs} and {warm.slurm_jobs} Slurm jobs"
+    )
+    assert statistics.median(warm.waits) < 0.25 * statistics.median(cold.waits)
+    assert quick[1] > 0.5 > quick[0]
+    # The price: three of two pools, renewed every half an hour of eight hours, and one beyond each job.
+    assert warm.slurm_jobs <= 2 * (warm.jobs + 3 * 2 * (8 * 2 + 1))
+
+
+@pytest.mark.parametrize("recycle_after", [900.0, 1800.0])
+def test_no_idle_runner_grows_old(tmp_path: Path, recycle_after: float) -> None:
+    outcome = run(replace(WARM, recycle_after=recycle_after), tmp_path / "day")
+    assert outcome.longest_idle > 0.9 * recycle_after
+    assert outcome.longest_idle <= LAST_MOMENT * recycle_after + MARGIN
+
+
+def test_handed_over_as_files_too(tmp_path: Path) -> None:
+    outcome = run(replace(WARM, stdin_share=1.0), tmp_path / "stdin")
+    assert outcome.longest_idle <= LAST_MOMENT * WARM.recycle_after + MARGIN
+    assert statistics.median(outcome.waits) < 30.0
+    assert not list((tmp_path / "stdin" / "handover").iterdir())
+
+
+def test_idle_registrations_that_github_drops_are_made_good(tmp_path: Path) -> None:
+    outcome = run(replace(WARM, idle_removal=900.0), tmp_path / "dropped")
+    assert outcome.longest_idle < 900.0 + MARGIN
+    assert sum(wait < 10.0 for wait in outcome.waits) / len(outcome.waits) > 0.4
+
+
+def test_in_bad_weather(tmp_path: Path) -> None:
+    weather = {"kills": 6, "sudden": 0.01, "outages": 1, "mishaps": 8, "rough": True, "cancelled": 0.2, "steal": True}
+    outcome = run(replace(WARM, seed=42, **weather), tmp_path / "storm")  # type: ignore[arg-type]
+    assert outcome.deaths > 5
+    assert max(outcome.waits) < 2 * 3600
