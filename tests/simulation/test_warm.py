@@ -14,11 +14,11 @@ from slurm_gha.testing.simulation.scenario import Scenario
 
 pytestmark = pytest.mark.slow
 
-# From nine in the morning to five in the afternoon, of the day after the beginning, a Sunday afternoon.
+# From an hour after the beginning, on a Sunday afternoon, until past midnight.
 COLD = Scenario(
     seed=41,
-    hours=26.0,
-    working=(18.0, 26.0),
+    hours=9.5,
+    working=(1.0, 9.5),
     kills=0,
     sudden=0.0,
     outages=0,
@@ -52,8 +52,8 @@ def test_in_working_hours_jobs_find_a_runner_that_is_ready(tmp_path: Path) -> No
     )
     assert statistics.median(warm.waits) < 0.25 * statistics.median(cold.waits)
     assert quick[1] > 0.5 > quick[0]
-    # The price: three of two pools, renewed every half an hour of eight hours, and one beyond each job.
-    assert warm.slurm_jobs <= 2 * (warm.jobs + 3 * 2 * (8 * 2 + 1))
+    # The price: three of two pools, renewed every half an hour of nine hours, and one beyond each job.
+    assert warm.slurm_jobs <= 2 * (warm.jobs + 3 * 2 * (9 * 2 + 1))
 
 
 @pytest.mark.parametrize("recycle_after", [900.0, 1800.0])

@@ -13,6 +13,8 @@ from functools import lru_cache
 
 from slurm_gha.domain.job import Job, Origin
 
+_STAR, _STARS = "*", "**"
+
 
 class Ground(StrEnum):
     """What a job is refused for, or what has to be known first. ORIGIN: GitHub can never tell what set it going."""
@@ -112,8 +114,6 @@ class Allow:
         return _ruling(Ground.ACTOR, origin.actor, f"{origin.actor or 'nobody known'} is not among its actors")
 
 
-_STAR, _STARS = "*", "**"
-
 EVERYTHING = Allow(forks=True)
 """Lets everything run."""
 
@@ -138,6 +138,8 @@ def matches(pattern: str, text: str) -> bool:
 
     An expression of :mod:`re` would not, and branches have the names that strangers give them.
     """
+    if _STAR not in pattern:
+        return pattern == text
     tokens = _tokens(pattern)
     reached = _skipping({0}, tokens)
     for letter in text:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from slurm_gha.domain.allow import ALLOWED, Answer, Ruling
+from slurm_gha.domain.allow import ALLOWED, Allow, Answer, Ruling
 from slurm_gha.domain.job import Job, Origin
 from slurm_gha.domain.labels import Labels, satisfies
 from slurm_gha.domain.pool import Policy, Pool, SlurmRequest
@@ -34,7 +34,11 @@ class Serving:
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
         self._options: dict[tuple[str, Want], tuple[Option, ...]] = {}
-        self._limiting = tuple(pool for pool in policy.pools if pool.allow.limits)
+        # Many pools have the same lists: each is gone through once for jobs of one provenance.
+        self._limiting: dict[Allow, list[Pool]] = {}
+        for pool in policy.pools:
+            if pool.allow.limits:
+                self._limiting.setdefault(pool.allow, []).append(pool)
         self._rulings: dict[_Provenance, dict[str, Ruling]] = {}
         self._refusing: dict[_Provenance, frozenset[str]] = {}
 
@@ -48,9 +52,15 @@ class Serving:
             return frozenset()
         key = _provenance(job)
         if key not in self._refusing:
-            rulings = {pool.name: pool.allow.rule(job) for pool in self._limiting if job.scope in pool.scopes}
+            rulings = {
+                pool.name: ruling
+                for allow, pools in self._limiting.items()
+                if (ruling := allow.rule(job)).answer is not Answer.ALLOWED
+                for pool in pools
+                if job.scope in pool.scopes
+            }
             self._rulings[key] = rulings
-            self._refusing[key] = frozenset(n for n, ruling in rulings.items() if ruling.answer is not Answer.ALLOWED)
+            self._refusing[key] = frozenset(rulings)
         return self._refusing[key]
 
     def ruling(self, job: Job) -> Ruling:
