@@ -14,11 +14,12 @@ from slurm_gha.testing.simulation.scenario import Scenario
 
 pytestmark = pytest.mark.slow
 
-# From an hour after the beginning, on a Sunday afternoon, until past midnight.
+# From an hour after the beginning, on a Sunday afternoon for five hours.
 COLD = Scenario(
     seed=41,
-    hours=9.5,
-    working=(1.0, 9.5),
+    hours=6.0,
+    quiet_hours=1.0,
+    working=(1.0, 6.0),
     kills=0,
     sudden=0.0,
     outages=0,
@@ -26,9 +27,9 @@ COLD = Scenario(
     rough=False,
     cancelled=0.0,
     steal=False,
-    pushes_per_hour=0.6,
+    pushes_per_hour=1.5,
 )
-WARM = replace(COLD, ready=3)
+WARM = replace(COLD, ready=2)
 # GitHub's listing, Slurm's queue and the loop's own rounds (seconds).
 MARGIN = 120.0
 
@@ -43,20 +44,25 @@ def run(scenario: Scenario, directory: Path) -> Outcome:
 
 def test_in_working_hours_jobs_find_a_runner_that_is_ready(tmp_path: Path) -> None:
     cold, warm = run(COLD, tmp_path / "cold"), run(WARM, tmp_path / "warm")
-    assert cold.jobs == warm.jobs
-    assert cold.jobs > 20
-    quick = [sum(wait < 10.0 for wait in outcome.waits) / len(outcome.waits) for outcome in (cold, warm)]
+    assert len(cold.first_waits) == len(warm.first_waits) > 10
     print(  # what it is worth, for whoever reads the test's output
-        f"waits: median {statistics.median(cold.waits):.0f} s cold, {statistics.median(warm.waits):.0f} s warm; "
-        f"within 10 s {quick[0]:.0%} cold, {quick[1]:.0%} warm; {cold.slurm_jobs} and {warm.slurm_jobs} Slurm jobs"
+        f"jobs that wait for no other: median {statistics.median(cold.first_waits):.1f} s cold, "
+        f"{statistics.median(warm.first_waits):.1f} s warm; within 10 s {quick(cold):.0%} cold, {quick(warm):.0%} warm"
+        f"; {cold.slurm_jobs} and {warm.slurm_jobs} Slurm jobs"
     )
-    assert statistics.median(warm.waits) < 0.25 * statistics.median(cold.waits)
-    assert quick[1] > 0.5 > quick[0]
-    # The price: three of two pools, renewed every half an hour of nine hours, and one beyond each job.
-    assert warm.slurm_jobs <= 2 * (warm.jobs + 3 * 2 * (9 * 2 + 1))
+    # Pushes come up to six at a time, which is more than two runners are for.
+    assert statistics.median(warm.first_waits) < 30.0 < statistics.median(cold.first_waits)
+    assert quick(warm) > 0.4 > 4 * quick(cold)
+    # The price: two of two pools, renewed every half an hour of five hours, and at worst one for each job.
+    assert warm.slurm_jobs <= 2 * warm.jobs + 2 * 2 * (5 * 2 + 1)
 
 
-@pytest.mark.parametrize("recycle_after", [900.0, 1800.0])
+def quick(outcome: Outcome) -> float:
+    """The share of the jobs that wait for no other that started at once."""
+    return sum(wait < 10.0 for wait in outcome.first_waits) / len(outcome.first_waits)
+
+
+@pytest.mark.parametrize("recycle_after", [600.0, 1800.0])
 def test_no_idle_runner_grows_old(tmp_path: Path, recycle_after: float) -> None:
     outcome = run(replace(WARM, recycle_after=recycle_after), tmp_path / "day")
     assert outcome.longest_idle > 0.9 * recycle_after
@@ -66,14 +72,14 @@ def test_no_idle_runner_grows_old(tmp_path: Path, recycle_after: float) -> None:
 def test_handed_over_as_files_too(tmp_path: Path) -> None:
     outcome = run(replace(WARM, stdin_share=1.0), tmp_path / "stdin")
     assert outcome.longest_idle <= LAST_MOMENT * WARM.recycle_after + MARGIN
-    assert statistics.median(outcome.waits) < 30.0
+    assert quick(outcome) > 0.4
     assert not list((tmp_path / "stdin" / "handover").iterdir())
 
 
 def test_idle_registrations_that_github_drops_are_made_good(tmp_path: Path) -> None:
     outcome = run(replace(WARM, idle_removal=900.0), tmp_path / "dropped")
     assert outcome.longest_idle < 900.0 + MARGIN
-    assert sum(wait < 10.0 for wait in outcome.waits) / len(outcome.waits) > 0.4
+    assert quick(outcome) > 0.3
 
 
 def test_in_bad_weather(tmp_path: Path) -> None:

@@ -54,7 +54,8 @@ LOSS = 0.005
 class Outcome:
     """What a simulated stretch came to. ``digest`` stands for every event in order: equal seeds, equal digests.
 
-    ``longest_idle``: the oldest that one of our runners was while it was online without a job (seconds).
+    ``first_waits``: of jobs that wait for no other. ``longest_idle``: the oldest that one of our runners was while it
+    was online without a job (seconds).
     """
 
     violations: list[str] = field(default_factory=list)
@@ -69,6 +70,7 @@ class Outcome:
     mishaps: dict[str, int] = field(default_factory=dict)
     lost_calls: int = 0
     waits: list[float] = field(default_factory=list)
+    first_waits: list[float] = field(default_factory=list)
     longest_idle: float = 0.0
     counted: int = 0
     uncounted: int = 0
@@ -290,6 +292,8 @@ class Simulation:
             outcome.conclusions[key] = outcome.conclusions.get(key, 0) + 1
             if job.started_at is not None:
                 outcome.waits.append(job.started_at - job.queued_at)
+                if not job.needs:
+                    outcome.first_waits.append(outcome.waits[-1])
         outcome.slurm_jobs = len({slurm_id for _, slurm_id, _, _ in self.slurm.history})
         outcome.counted = sum(count.counted for count in self.limits.counters.values())
         outcome.uncounted = sum(count.uncounted for count in self.limits.counters.values())
