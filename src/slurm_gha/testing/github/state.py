@@ -16,6 +16,7 @@ import anyio
 from slurm_gha.domain.clock import Clock
 from slurm_gha.testing.github import triggers
 from slurm_gha.testing.github.accounts import Accounts
+from slurm_gha.testing.github.apps import Apps
 from slurm_gha.testing.github.errors import Denied, NotThere
 from slurm_gha.testing.github.runners import Addresses, Behaviour, Runners
 from slurm_gha.testing.github.runs import Runs
@@ -45,6 +46,7 @@ class GitHub(Accounts):
     ) -> None:
         chance = random.Random(seed)
         super().__init__(clock, chance)
+        self.apps = Apps(self, random.Random(f"{seed}/apps"))
         self.addresses = Addresses(url.rstrip("/"))
         self.behaviour = behaviour or Behaviour()
         self.listeners: list[Callable[[Event], None]] = []

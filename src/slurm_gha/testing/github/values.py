@@ -212,6 +212,8 @@ class Token:
 
     ``scopes`` makes it a classic one; otherwise ``permissions`` (name to read or write) count.
     It sees the repositories and organisations named (lower case); both None: everything.
+    ``app``: it stands for an App that has signed for itself; ``installation``: it was issued to that one, until
+    ``expires_at``.
     """
 
     text: str = field(repr=False)
@@ -222,6 +224,14 @@ class Token:
     repositories: frozenset[str] | None
     organisations: frozenset[str] | None
     limit_per_hour: int
+    app: int | None = None
+    installation: int | None = None
+    expires_at: float | None = None
+
+    @property
+    def account(self) -> str:
+        """What its calls are counted under: all tokens of one installation share a budget."""
+        return self.text if self.installation is None else self.name
 
 
 @dataclass(frozen=True, slots=True)
