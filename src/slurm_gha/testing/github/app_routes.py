@@ -79,9 +79,11 @@ class AppRoutes:
         if permissions is not None and not isinstance(permissions, dict):
             raise Unprocessable("Invalid request: permissions must be an object")
         token = self._apps.issue(installation, repositories=repositories, permissions=permissions)
-        found = [each for each in self._github.repositories.values() if each.full_name.lower() in token.repositories] if (
-            token.repositories is not None
-        ) else []
+        found = (
+            [each for each in self._github.repositories.values() if each.full_name.lower() in token.repositories]
+            if (token.repositories is not None)
+            else []
+        )
         return answer(render_apps.token(self._url, token, found), 201)
 
     def _names(self, installation: SimInstallation, body: dict[str, Any]) -> list[str] | None:

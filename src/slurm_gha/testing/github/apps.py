@@ -1,4 +1,4 @@
-"""GitHub Apps: their keys, their installations, the word they sign (a JSON web token), and the tokens they are given."""
+"""GitHub Apps: their keys and installations, the word they sign (a JSON web token), the tokens they are given."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ LONGEST_ASSERTION = 600.0
 UNDECODABLE = "A JSON web token could not be decoded"
 ISSUED_LATER = "'Issued at' claim ('iat') must be an Integer representing the time that the assertion was issued"
 EXPIRED = (
-    "'Expiration time' claim ('exp') must be a numeric value representing the future time at which the assertion expires"
+    "'Expiration time' claim ('exp') must be a numeric value representing "
+    "the future time at which the assertion expires"
 )
 TOO_LONG = "'Expiration time' claim ('exp') is too far in the future"
 SUSPENDED = "This installation has been suspended"
@@ -69,9 +70,7 @@ def new_key() -> tuple[str, str]:
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
     )
-    public = key.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
+    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     return private.decode(), public.decode()
 
 
@@ -228,7 +227,8 @@ class Apps:
             known = self._accounts.repositories
             if not all(name in known and installation.covers(known[name]) for name in selected):
                 raise Unprocessable(
-                    "There is at least one repository that does not exist or is not accessible to the parent installation."
+                    "There is at least one repository that does not exist or is not accessible to the parent "
+                    "installation."
                 )
         granted = dict(installation.permissions)
         if permissions is not None:

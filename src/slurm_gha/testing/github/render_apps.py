@@ -79,7 +79,7 @@ def account(url: str, found: Organisation) -> dict[str, Any]:
 
 def token(url: str, found: Token, repositories: Sequence[Repository]) -> dict[str, Any]:
     """A token just made: the only time that it is shown."""
-    shown = {
+    shown: dict[str, Any] = {
         "token": found.text,
         "expires_at": render.time(found.expires_at),
         "permissions": dict(found.permissions),
