@@ -98,7 +98,7 @@ def _tokens(document: Mapping[str, Any]) -> Iterator[Finding]:
         elif not given and "token" not in scope and "private_key_file" not in scope:
             yield (
                 ("scope", index),
-                "needs a token, by token_file (path of a private file) or token_env (name of a variable), "
+                "needs a token: token_file (path of a private file) or token_env (name of a variable); "
                 "or a GitHub App: app_id and private_key_file",
             )
         if "app_id" in scope and "private_key_file" not in scope and "private_key" not in scope:

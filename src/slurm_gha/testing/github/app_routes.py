@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from slurm_gha.testing.github import render, render_apps
+from slurm_gha.testing.github import render_apps
 from slurm_gha.testing.github.apps import SimApp, SimInstallation
 from slurm_gha.testing.github.errors import Denied, NotThere, Unprocessable
 from slurm_gha.testing.github.routing import Answer, Call, Route, answer, listing, page_of, to_json
@@ -134,7 +134,7 @@ class AppRoutes:
         ]
         page, per_page = page_of(call.query)
         kept = found[(page - 1) * per_page : page * per_page]
-        texts = [to_json(render.repository(self._url, each)) for each in kept]
+        texts = [to_json(render_apps.repository(self._url, each)) for each in kept]
         return listing("repositories", texts, (page, per_page, len(found)))
 
     def _revoke(self, call: Call) -> Answer:

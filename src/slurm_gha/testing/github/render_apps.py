@@ -10,6 +10,7 @@ from slurm_gha.testing.github.apps import SimApp, SimInstallation
 from slurm_gha.testing.github.values import Organisation, Repository, Token
 
 EVENTS = ("workflow_job",)
+_IN_FULL_ONLY = frozenset({"network_count", "subscribers_count"})
 
 
 def app(url: str, found: SimApp, installations: int) -> dict[str, Any]:
@@ -86,5 +87,11 @@ def token(url: str, found: Token, repositories: Sequence[Repository]) -> dict[st
         "repository_selection": "all" if found.repositories is None else "selected",
     }
     if found.repositories is not None:
-        shown["repositories"] = [render.repository(url, each) for each in repositories]
+        shown["repositories"] = [repository(url, each) for each in repositories]
     return shown
+
+
+def repository(url: str, found: Repository) -> dict[str, Any]:
+    """A repository as an installation sees it."""
+    full = render.repository(url, found)
+    return {name: value for name, value in full.items() if name not in _IN_FULL_ONLY} | {"has_downloads": False}
