@@ -61,7 +61,7 @@ def check_repository(token: Token, repository: Repository, need: Need) -> None:
     """Raises NotThere for what is hidden, Denied for what is seen but not allowed."""
     if not sees(token, repository):
         raise NotThere("Not Found")
-    if repository.private or need is not READ_RUNS:  # anybody may read a public repository's runs
+    if repository.private or need not in (SEE_REPOSITORY, READ_RUNS):  # anybody may read those of a public one
         if not _covers(token, repository):
             raise _denied(token, need)
         _check(token, need)
