@@ -7,20 +7,18 @@ import os
 import secrets
 import signal
 import socket
-import ssl
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import anyio
-import httpx2
 
 from slurm_gha import __version__
 from slurm_gha.assembly import Assembly, PollPace, assemble
 from slurm_gha.config.loading import load_with_tokens
 from slurm_gha.config.mistakes import ConfigError
-from slurm_gha.config.schema import ScopeSettings, Settings
+from slurm_gha.config.schema import Settings
 from slurm_gha.controller.edges import Edges
 from slurm_gha.controller.handover import HandoverDirectory
 from slurm_gha.controller.loop import Cadence
@@ -29,7 +27,7 @@ from slurm_gha.domain.pool import Policy, Pool
 from slurm_gha.domain.runner import RunnerRecord
 from slurm_gha.domain.secret import Secret
 from slurm_gha.domain.world import World
-from slurm_gha.github.client import GitHubClient, TokenProvider
+from slurm_gha.github.clients import GitHubClients, github_clients
 from slurm_gha.github.scope import ScopeClient
 from slurm_gha.observe.correlation import Correlation
 from slurm_gha.observe.events import Bus, ServiceStarted, ServiceStopped, UnexpectedError
@@ -61,10 +59,10 @@ REPOSITORIES_MAX_AGE = 60.0
 class Service:
     """One installation in production. ``config`` is read again at SIGHUP."""
 
-    def __init__(self, config: Path, settings: Settings, tokens: Mapping[str, Secret], clock: Clock) -> None:
+    def __init__(self, config: Path, settings: Settings, secrets: Mapping[str, Secret], clock: Clock) -> None:
         self._config = config
         self._settings = settings
-        self._tokens = dict(tokens)
+        self._secrets = dict(secrets)
         self._policy: Policy = settings.policy()
         self._clock = clock
         self._started_at = clock.now()
@@ -89,10 +87,12 @@ class Service:
             journal = stack.enter_context(Journal.open(state_dir / JOURNAL_NAME))
             listener = bind(*self._settings.service.address)
             self._correlation.seed(journal.open_records())
-            async with self._github_clients():
-                await self._run_with(journal, listener)
+            async with github_clients(self._settings.scope_tables, self._secrets, self._clock) as clients:
+                for name in clients.names:
+                    self._scopes[name] = clients.scope(name, repositories_max_age=REPOSITORIES_MAX_AGE)
+                await self._run_with(journal, listener, clients)
 
-    async def _run_with(self, journal: Journal, listener: socket.socket) -> None:
+    async def _run_with(self, journal: Journal, listener: socket.socket, clients: GitHubClients) -> None:
         writer = StatusWriter(self._settings.service.state_dir, self._status, self._clock, self._bus)
         assembly = self._assemble(journal, writer)
         web = create_app(
@@ -127,7 +127,7 @@ class Service:
                 async for number in signals:
                     if number != signal.SIGHUP:
                         break
-                    self._reload()
+                    self._reload(clients)
                     assembly.controller.woken("")
                 notify("STOPPING=1")
                 self._bus.emit(ServiceStopped(at=self._clock.now(), reason=signal.Signals(number).name))
@@ -201,29 +201,10 @@ class Service:
         )
         return batch_script(values)
 
-    @asynccontextmanager
-    async def _github_clients(self) -> AsyncIterator[None]:
-        """One client for each API and token, so that scopes with the same token share its budget."""
-        clients: dict[tuple[str, str, Path | None], GitHubClient] = {}
-        async with AsyncExitStack() as stack:
-            for table, scope in zip(self._settings.scope_tables, self._settings.scopes, strict=True):
-                key = (scope.api_url, self._tokens[table.name].digest(), table.ca_file)
-                if key not in clients:
-                    http = await stack.enter_async_context(_http(table))
-                    clients[key] = GitHubClient(http, scope.api_url, self._provider(table.name), self._clock)
-                self._scopes[table.name] = ScopeClient(clients[key], scope, repositories_max_age=REPOSITORIES_MAX_AGE)
-            yield
-
-    def _provider(self, name: str) -> TokenProvider:
-        async def token() -> Secret:
-            return self._tokens[name]
-
-        return token
-
-    def _reload(self) -> None:
+    def _reload(self, clients: GitHubClients) -> None:
         """Take over pools, limits, timeouts and tokens; the rest needs a restart, and a bad file changes nothing."""
         try:
-            settings, tokens = load_with_tokens(self._config)
+            settings, found = load_with_tokens(self._config)
         except ConfigError as error:
             self._unexpected("reading the configuration again (the old one stays in force)", error)
             return
@@ -237,9 +218,12 @@ class Service:
                 "pools were taken"
             )
             self._log.message(self._clock.now(), "warning", "reload_incomplete", detail=told)
-            if names != set(self._tokens):
+            if names != set(clients.names):
                 return
-        self._tokens.update(tokens)
+        held_back = clients.take(settings.scope_tables, found)
+        if held_back:
+            told = f"as before until a restart, for more than a token or key changed: {', '.join(sorted(held_back))}"
+            self._log.message(self._clock.now(), "warning", "reload_incomplete", detail=told)
         policy = settings.policy()
         self._policy = replace(policy, installation=self._policy.installation, max_runners=policy.max_runners)
         self._log.message(self._clock.now(), "info", "reloaded", pools=len(policy.pools))
@@ -292,11 +276,6 @@ class Service:
         self._bus.emit(UnexpectedError(at=self._clock.now(), where=where, error=f"{type(error).__name__}: {error}"))
 
 
-def _http(table: ScopeSettings) -> httpx2.AsyncClient:
-    verify = ssl.create_default_context(cafile=table.ca_file) if table.ca_file is not None else True
-    return httpx2.AsyncClient(verify=verify)
-
-
 def _budget(scope: ScopeClient) -> BudgetStatus:
     seen = scope.budget()
     return BudgetStatus(
@@ -324,8 +303,8 @@ def notify(message: str) -> None:
 
 async def run_service(config: Path) -> None:
     """Run one installation until it is told to stop; raises ConfigError, StoreError or CannotListen."""
-    settings, tokens = load_with_tokens(config)
-    await Service(config, settings, tokens, SystemClock()).run()
+    settings, secrets_of_scopes = load_with_tokens(config)
+    await Service(config, settings, secrets_of_scopes, SystemClock()).run()
 
 
 def node_site(settings: Settings) -> NodeSite:

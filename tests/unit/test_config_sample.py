@@ -20,7 +20,11 @@ OFF = re.compile(r"#([a-z_]+ = .+)")
 CHOICES = {"token_env": "token_file", "mem": "mem_per_cpu"}  # only one of the two may be there
 NO_DEFAULTS = {"handover_dir", "bin_dir", "conf", "repositories", "api_url", "ca_file", "scopes", "environment"}
 NO_DEFAULTS |= {"token_env", "mem", "partition", "account", "qos", "constraint", "extra", "node_path"}
-NO_DEFAULTS |= {"dir", "mirrors", "cvmfs", "branches", "events", "actors", "max_runners_per_repository", "warm"}
+NO_DEFAULTS |= {"dir", "mirrors", "cvmfs", "max_nodes", "gpus", "proxy", "branches", "events", "actors", "warm"}
+NO_DEFAULTS |= {"max_runners_per_repository"}
+# Keys that only go together, in place of a token.
+APP = {"app_id", "private_key_file", "installation_id"}
+NO_DEFAULTS |= APP
 # Keys that only go with some launcher, and one that they go with.
 LAUNCHERS = {"image": "docker", "image_runner_dir": "docker", "host_loopback": "docker", "snapshotter": "stargz"}
 LAUNCHERS |= dict.fromkeys(("docker_in_job", "nvidia", "fakeroot", "scratch"), "apptainer")
@@ -61,7 +65,7 @@ def test_it_shows_every_setting_with_a_comment() -> None:
     for section, model in SECTIONS.items():
         if section in ("images.cvmfs", "pool.warm"):
             continue  # shown as one line of the table around it
-        missing = set(model.model_fields) - shown[section] - {"slurm", "allow"}
+        missing = set(model.model_fields) - shown[section] - {"slurm", "dynamic", "allow"}
         assert not missing, f"[{section}] lacks {missing}"
     bare = {
         ("scope", "name"),
@@ -81,6 +85,9 @@ def test_each_line_that_is_off_is_right_when_it_is_switched_on(number: int) -> N
     if key in CHOICES:
         first = next(i for i, line in enumerate(lines) if line.startswith(f"{CHOICES[key]} = "))
         lines[first] = ""
+    if key in APP:
+        lines = [line[1:] if OFF.fullmatch(line) and line[1:].split(" ")[0] in APP else line for line in lines]
+        lines = [line for line in lines if not line.startswith("token_file = ")]
     if key in LAUNCHERS:
         lines[lines.index('#launcher = "host"')] = f'launcher = "{LAUNCHERS[key]}"'
         lines = [line[1:] if line.startswith("#image = ") else line for line in lines]

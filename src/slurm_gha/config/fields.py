@@ -80,6 +80,25 @@ def _mirror_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def _proxy_url(text: str) -> str:
+    try:
+        parts = split_url(text)
+    except ValueError as error:
+        hint = "; it would show: put a proxy with a password into the variable HTTPS_PROXY of the service"
+        raise ValueError(f"{error}{hint if 'password' in str(error) else ''}") from None
+    if parts.path.strip("/"):
+        raise ValueError('must be the URL of a proxy, such as "http://proxy.example:3128", without a path')
+    return text.rstrip("/")
+
+
+def _app_id(value: object) -> object:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10**15:
+        return str(value)
+    if isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9.]{1,60}", value):
+        return value
+    raise ValueError('must be the App\'s number, or its client ID such as "Iv23liAbCdEfGh012345"')
+
+
 def _listen(text: str) -> str:
     parse_address(text)
     return text
@@ -149,6 +168,8 @@ Repository = Annotated[
 ]
 ExtraOption = Annotated[tuple[str, str | None], Written("text"), from_text(parse_option)]
 NodeUrl = Annotated[str, Written("URL"), AfterValidator(_node_url)]
+ProxyUrl = Annotated[str, Written("URL"), AfterValidator(_proxy_url)]
+AppId = Annotated[str, Written("number or client ID"), BeforeValidator(_app_id)]
 ListenAddress = Annotated[str, Written("host:port"), AfterValidator(_listen)]
 GitHubUrl = Annotated[str, Written("URL"), AfterValidator(_github_url)]
 Label = Annotated[str, AfterValidator(_label)]

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, Strict
 
+from slurm_gha.config.dynamic import DynamicSettings
 from slurm_gha.config.fields import (
     AbsolutePath,
     ActorName,
@@ -51,6 +52,12 @@ class PoolSlurmSettings(Table):
         default=None, description="Memory of the whole job: `512M`, `2G`. Without it, the partition's default."
     )
     mem_per_cpu: Memory | None = Field(default=None, description="Memory for each CPU, in place of `mem`.")
+    nodes: int = Field(
+        default=1,
+        ge=1,
+        le=65_536,
+        description="Nodes of the Slurm job; the other keys are for each of them. More than 1 for the launcher `host`.",
+    )
     partition: Names | None = Field(default=None, description="Partition, or several with commas between them.")
     gres: GresList = Field(
         default=(), description="Generic resources: a list or one text, such as `gpu:1` or `tmpdisk:4096`."
@@ -75,6 +82,7 @@ class PoolSlurmSettings(Table):
             qos=self.qos,
             constraint=self.constraint,
             extra=self.extra,
+            nodes=self.nodes,
         )
 
 
@@ -213,16 +221,23 @@ class PoolSettings(Table):
         description="Environment variables for the runner and its jobs. Everybody's jobs can read them: no secrets.",
     )
     slurm: PoolSlurmSettings = Field(description="Table `[pool.slurm]`, see below.")
+    dynamic: DynamicSettings | None = Field(
+        default=None,
+        description="Table `[pool.dynamic]`, see below: what jobs may ask for by their labels. Without it, nothing.",
+    )
     allow: PoolAllowSettings = Field(
         default_factory=PoolAllowSettings, description="Table `[pool.allow]`, see below: who may run."
     )
-
     warm: Annotated[tuple[PoolWarmSettings, ...], Strict(False)] = Field(
         default=(), description="Tables `[[pool.warm]]`, see below: when to keep more runners, or fewer, ready."
     )
 
-    def pool(self, scopes: Sequence[str], timezone: str = "UTC") -> Pool:
-        """The pool in the domain's words; ``scopes`` are all that the file names, ``timezone`` is the service's."""
+    def pool(self, scopes: Sequence[str], *, signal_before_end: float = 0.0, timezone: str = "UTC") -> Pool:
+        """The pool in the domain's words; ``scopes`` are all that the file names.
+
+        ``signal_before_end``: seconds before its time limit at which a runner is told to stop. ``timezone``: the
+        service's.
+        """
         return Pool(
             name=self.name,
             scopes=frozenset(scopes if self.scopes is None else self.scopes),
@@ -244,6 +259,7 @@ class PoolSettings(Table):
                 timezone=self.timezone or timezone,
                 recycle_after=self.recycle_after,
             ),
+            dynamic=None if self.dynamic is None else self.dynamic.bounds(self.slurm.mem_per_cpu, signal_before_end),
         )
 
     def _container(self) -> Container | None:

@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from slurm_gha.config.cvmfs import CvmfsTable
+from slurm_gha.config.dynamic import DynamicSettings
 from slurm_gha.config.fields import Written
 from slurm_gha.config.images import ImageSettings
 from slurm_gha.config.options import ALLOWED, Argument
@@ -41,6 +42,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "scope": ScopeSettings,
     "pool": PoolSettings,
     "pool.slurm": PoolSlurmSettings,
+    "pool.dynamic": DynamicSettings,
     "pool.allow": PoolAllowSettings,
     "pool.warm": PoolWarmSettings,
 }

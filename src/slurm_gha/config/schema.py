@@ -12,6 +12,7 @@ from slurm_gha.config.addresses import make_scope
 from slurm_gha.config.fields import (
     AbsolutePath,
     ApiUrl,
+    AppId,
     Duration,
     EnvironmentName,
     GitHubUrl,
@@ -19,6 +20,7 @@ from slurm_gha.config.fields import (
     ListenAddress,
     NodeDir,
     NodeUrl,
+    ProxyUrl,
     Repository,
     ScopeName,
     SlurmPath,
@@ -171,10 +173,26 @@ class ScopeSettings(Table):
         "`https://HOST/enterprises/NAME`."
     )
     token_file: AbsolutePath | None = Field(
-        default=None, description="File with nothing but the token, closed to others. One of `token_file`, `token_env`."
+        default=None,
+        description="File with nothing but the token, closed to others. One of `token_file`, `token_env`, `app_id`.",
     )
     token_env: EnvironmentName | None = Field(
         default=None, description="Environment variable of the service that holds the token."
+    )
+    app_id: AppId | None = Field(
+        default=None, description="In place of a token: the GitHub App to sign in as, by its number or its client ID."
+    )
+    private_key_file: AbsolutePath | None = Field(
+        default=None, description="File with the App's private key (PEM, as GitHub hands it out), closed to others."
+    )
+    installation_id: int | None = Field(
+        default=None,
+        ge=1,
+        description="Number of the App's installation on the account in `url`; found by itself if left out.",
+    )
+    proxy: ProxyUrl | None = Field(
+        default=None,
+        description="HTTP proxy on the way to GitHub, in place of what HTTPS_PROXY and NO_PROXY of the service say.",
     )
     api_url: ApiUrl | None = Field(
         default=None, description="Base of the REST API, if not the usual one of the host in `url`."
@@ -227,7 +245,10 @@ class Settings(Table):
         names = [table.name for table in self.scope_tables]
         return Policy(
             installation=self.service.installation,
-            pools=tuple(table.pool(names, self.service.timezone) for table in self.pool_tables),
+            pools=tuple(
+                table.pool(names, signal_before_end=self.slurm.signal_before_end, timezone=self.service.timezone)
+                for table in self.pool_tables
+            ),
             max_runners=self.service.max_runners,
             max_runners_per_repository=self.service.max_runners_per_repository,
             shares={table.name: table.share() for table in self.scope_tables},

@@ -101,5 +101,11 @@ def _without_pool(waiting: Waiting, now: float) -> JobUnservable | JobRefused:
             reason=waiting.reason,
         )
     return JobUnservable(
-        at=now, job_id=job.id, repository=job.repository, scope=job.scope, job_name=job.name, reason=waiting.reason
+        at=now,
+        job_id=job.id,
+        repository=job.repository,
+        scope=job.scope,
+        job_name=job.name,
+        reason=waiting.reason,
+        obstacle=waiting.cause.value if waiting.cause is not None else "",
     )

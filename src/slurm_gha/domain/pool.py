@@ -66,7 +66,10 @@ class Handover(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SlurmRequest:
-    """What one runner asks of Slurm. ``extra`` holds long options from the allow-list, as (name, value)."""
+    """What one runner asks of Slurm. ``extra`` holds long options from the allow-list, as (name, value).
+
+    CPUs, memory and gres are those of each of its nodes.
+    """
 
     cpus: int
     time_seconds: int
@@ -77,13 +80,41 @@ class SlurmRequest:
     qos: str | None = None
     constraint: str | None = None
     extra: tuple[tuple[str, str | None], ...] = ()
+    nodes: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class GpuBound:
+    """Most GPUs of a type, in Slurm's spelling, that a job may ask for on each node; of any type where it is empty."""
+
+    count: int
+    type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Most that a job may ask for by its labels, on each node. What is None may not be asked for at all.
+
+    ``memory_per_cpu_mb``: by which a job's memory grows with its CPUs, unless it asks for its memory too.
+    ``least_seconds``: a time limit must be longer than this.
+    """
+
+    cpus: int | None = None
+    memory_mb: int | None = None
+    time_seconds: int | None = None
+    nodes: int | None = None
+    gpus: tuple[GpuBound, ...] = ()
+    tmpdisk_mb: int | None = None
+    memory_per_cpu_mb: int | None = None
+    least_seconds: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
     """One kind of runner. ``labels`` are what it registers with; durations are seconds.
 
-    ``runner_dir`` is a runner on the node, "" for the one in the container's image.
+    ``runner_dir`` is a runner on the node, "" for the one in the container's image. ``dynamic``: what jobs may ask for
+    by their labels; None: nothing.
     """
 
     name: str
@@ -98,6 +129,7 @@ class Pool:
     runner_group_id: int = 1
     environment: tuple[tuple[str, str], ...] = ()
     container: Container | None = None
+    dynamic: Bounds | None = None
     allow: Allow = EVERYTHING
     max_runners_per_repository: int | None = None
     warm: Warm = NEVER

@@ -178,13 +178,14 @@ class JobGone(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobUnservable(Event):
-    """No pool can ever serve this job as things are configured."""
+    """No pool can ever serve this job as things are configured. ``obstacle``: labels, misspelt or bounds."""
 
     job_id: int
     repository: str
     scope: str
     reason: str
     job_name: str = ""
+    obstacle: str = "labels"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

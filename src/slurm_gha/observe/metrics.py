@@ -84,7 +84,9 @@ class Metrics:
         self._held_back = gauge(
             "jobs_held_back", "Queued jobs without a runner, by what keeps it away.", "scope", "cause"
         )
-        self._unservable = counter("jobs_unservable", "Queued jobs that no pool can ever serve.", "scope")
+        self._unservable = counter(
+            "jobs_unservable", "Queued jobs without a pool, by why.", "scope", "obstacle"
+        )
         self._refused = counter("jobs_refused", "Queued jobs that no pool lets run, by what for.", "scope", "ground")
         self._wait = histogram("job_wait_seconds", "From a job's creation to its start on a runner.", _WAITS, "pool")
         # Slurm
@@ -161,8 +163,8 @@ class Metrics:
                 # Of the jobs that other people's runners took, nothing is to be learnt about our pools.
                 if pool := self._pool(name):
                     self._wait.labels(pool).observe(waited)
-            case events.JobUnservable(scope=scope):
-                self._unservable.labels(scope).inc()
+            case events.JobUnservable(scope=scope, obstacle=obstacle):
+                self._unservable.labels(scope, obstacle).inc()
             case events.JobRefused(scope=scope, ground=ground):
                 self._refused.labels(scope, ground).inc()
             case events.PoolBackedOff(pool=pool):

@@ -86,11 +86,14 @@ Action = Submit | Withdraw | Deregister | Forget | CancelStray | Adopt | Renew
 class Cause(StrEnum):
     """What keeps a job from getting a runner, in one word for counting. The limits: which of them is reached.
 
-    LABELS: no pool has them all. REFUSED: every pool that has them refuses it. ORIGIN: what set its run going is not
-    known yet.
+    LABELS: no pool has them all. MISSPELT: a resource label says nothing, or two contradict. BOUNDS: it asks for more
+    than pools allow. REFUSED: every pool that has its labels refuses it. ORIGIN: what set its run going is not known
+    yet.
     """
 
     LABELS = "labels"
+    MISSPELT = "misspelt"
+    BOUNDS = "bounds"
     REFUSED = "refused"
     ORIGIN = "origin"
     DRAINING = "draining"

@@ -152,7 +152,8 @@ class Admission:
                 return Waiting(job, ruling.reason, cause=Cause.REFUSED, ruling=ruling)
             case Answer.UNKNOWN:
                 return Waiting(job, ruling.reason, cause=Cause.ORIGIN, ruling=ruling)
-        return Waiting(job, self._serving.obstacle(job), unservable=True, cause=Cause.LABELS)
+        cause, reason = self._serving.obstacle(job)
+        return Waiting(job, reason, unservable=True, cause=cause)
 
     def _shut(self) -> Held | None:
         """Why nobody gets a runner now."""
