@@ -53,6 +53,20 @@ APP_HOOK = (
     ("post", "/app/hook/deliveries/{delivery_id}/attempts"),
 )
 EVENTS = ("ping", *(f"workflow-job-{action}" for action in ("queued", "in-progress", "completed", "waiting")))
+APPS = (
+    ("get", "/app"),
+    ("get", "/app/installations"),
+    ("get", "/app/installations/{installation_id}"),
+    ("delete", "/app/installations/{installation_id}"),
+    ("put", "/app/installations/{installation_id}/suspended"),
+    ("delete", "/app/installations/{installation_id}/suspended"),
+    ("post", "/app/installations/{installation_id}/access_tokens"),
+    ("get", "/repos/{owner}/{repo}/installation"),
+    ("get", "/orgs/{org}/installation"),
+    ("get", "/users/{username}/installation"),
+    ("get", "/installation/repositories"),
+    ("delete", "/installation/token"),
+)
 ACCOUNT = (("get", "/rate_limit"), ("get", "/user"), ("get", "/orgs/{org}/repos"))
 
 
@@ -67,13 +81,16 @@ def hooks_of(scope: str) -> tuple[tuple[str, str], ...]:
 CUTS: Mapping[str, tuple[str, tuple[tuple[str, str], ...]]] = {
     "github.json": (
         "api.github.com.json",
-        (*ACCOUNT, *REPOSITORY, *runners_of("/repos/{owner}/{repo}"), *runners_of("/orgs/{org}")),
+        (*ACCOUNT, *APPS, *REPOSITORY, *runners_of("/repos/{owner}/{repo}"), *runners_of("/orgs/{org}")),
+    ),
+    "enterprise.json": (
+        "ghec.json",
+        (("get", "/enterprises/{enterprise}/installation"), *runners_of("/enterprises/{enterprise}")),
     ),
     "hooks.json": (
         "api.github.com.json",
         (*hooks_of("/repos/{owner}/{repo}"), *hooks_of("/orgs/{org}"), *APP_HOOK),
     ),
-    "enterprise.json": ("ghec.json", runners_of("/enterprises/{enterprise}")),
 }
 KEPT_OPERATION = ("operationId", "parameters", "requestBody", "responses")
 PROSE = frozenset({"description", "summary", "title", "example", "examples", "externalDocs", "tags", "deprecated"})

@@ -7,20 +7,18 @@ import os
 import secrets
 import signal
 import socket
-import ssl
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import anyio
-import httpx2
 
 from slurm_gha import __version__
 from slurm_gha.assembly import Assembly, Hooked, PollPace, assemble
 from slurm_gha.config.loading import load_webhook_secrets, load_with_tokens
 from slurm_gha.config.mistakes import ConfigError
-from slurm_gha.config.schema import ScopeSettings, Settings
+from slurm_gha.config.schema import Settings
 from slurm_gha.controller.deliveries import DeliveryDesk
 from slurm_gha.controller.edges import Edges
 from slurm_gha.controller.handover import HandoverDirectory
@@ -31,7 +29,7 @@ from slurm_gha.domain.runner import RunnerRecord
 from slurm_gha.domain.scope import Source
 from slurm_gha.domain.secret import Secret
 from slurm_gha.domain.world import World
-from slurm_gha.github.client import GitHubClient, TokenProvider
+from slurm_gha.github.clients import GitHubClients, github_clients
 from slurm_gha.github.hooks import Hooks, TokenCaller
 from slurm_gha.github.scope import ScopeClient
 from slurm_gha.observe.correlation import Correlation
@@ -41,7 +39,7 @@ from slurm_gha.observe.metrics import Metrics
 from slurm_gha.observe.status import BudgetStatus, Status, StatusWriter
 from slurm_gha.observe.summary import summarise, waiting_job
 from slurm_gha.observe.text import OWN_TOKEN
-from slurm_gha.planner.actions import Plan
+from slurm_gha.planner.actions import Cause, Plan
 from slurm_gha.slurm.cluster import SlurmCluster
 from slurm_gha.slurm.reasons import explain_reason
 from slurm_gha.slurm.script import NodeSite, batch_script, script_values
@@ -69,15 +67,14 @@ class Service:
         self,
         config: Path,
         settings: Settings,
-        tokens: Mapping[str, Secret],
+        secrets_of_scopes: Mapping[str, Secret],
         clock: Clock,
         webhook_secrets: Mapping[str, Secret] | None = None,
     ) -> None:
         self._config = config
         self._settings = settings
-        self._tokens = dict(tokens)
+        self._secrets = dict(secrets_of_scopes)
         self._webhook_secrets = dict(webhook_secrets or {})
-        self._clients: dict[str, GitHubClient] = {}
         self._deliveries: DeliveryDesk | None = None
         self._policy: Policy = settings.policy()
         self._clock = clock
@@ -103,12 +100,14 @@ class Service:
             journal = stack.enter_context(Journal.open(state_dir / JOURNAL_NAME))
             listener = bind(*self._settings.service.address)
             self._correlation.seed(journal.open_records())
-            async with self._github_clients():
-                await self._run_with(journal, listener)
+            async with github_clients(self._settings.scope_tables, self._secrets, self._clock) as clients:
+                for name in clients.names:
+                    self._scopes[name] = clients.scope(name, repositories_max_age=REPOSITORIES_MAX_AGE)
+                await self._run_with(journal, listener, clients)
 
-    async def _run_with(self, journal: Journal, listener: socket.socket) -> None:
+    async def _run_with(self, journal: Journal, listener: socket.socket, clients: GitHubClients) -> None:
         writer = StatusWriter(self._settings.service.state_dir, self._status, self._clock, self._bus)
-        assembly = self._assemble(journal, writer)
+        assembly = self._assemble(journal, writer, clients)
         web = create_app(
             assembly.desk,
             lambda: self._health(assembly),
@@ -143,7 +142,7 @@ class Service:
                 async for number in signals:
                     if number != signal.SIGHUP:
                         break
-                    self._reload()
+                    self._reload(clients)
                     assembly.controller.woken("")
                 notify("STOPPING=1")
                 self._bus.emit(ServiceStopped(at=self._clock.now(), reason=signal.Signals(number).name))
@@ -151,7 +150,7 @@ class Service:
                 group.cancel_scope.deadline = anyio.current_time() + 0.5
         writer.write()
 
-    def _assemble(self, journal: Journal, writer: StatusWriter) -> Assembly:
+    def _assemble(self, journal: Journal, writer: StatusWriter, clients: GitHubClients) -> Assembly:
         settings = self._settings
         slurm, poll = settings.slurm, settings.poll
         cluster = SlurmCluster(
@@ -202,17 +201,22 @@ class Service:
             ),
             on_round=on_round,
             draining=lambda: (settings.service.state_dir / DRAIN_NAME).exists(),
-            hooked=self._hooked(),
+            hooked=self._hooked(clients),
         )
 
-    def _hooked(self) -> Hooked:
+    def _hooked(self, clients: GitHubClients) -> Hooked:
         """What webhooks need of the configuration; a scope's secret is read again at each reload."""
         scopes = {scope.name: scope for scope in self._settings.scopes}
         return Hooked(
             scopes,
             lambda: self._webhook_secrets,
             {
-                table.name: Hooks(scopes[table.name], TokenCaller(self._clients[table.name]), hook_id=table.webhook_id)
+                table.name: Hooks(
+                    scopes[table.name],
+                    TokenCaller(clients.client(table.name)),
+                    app=clients.app(table.name),
+                    hook_id=table.webhook_id,
+                )
                 for table in self._settings.scope_tables
                 if Source.WEBHOOK in table.sources
             },
@@ -233,30 +237,10 @@ class Service:
         )
         return batch_script(values)
 
-    @asynccontextmanager
-    async def _github_clients(self) -> AsyncIterator[None]:
-        """One client for each API and token, so that scopes with the same token share its budget."""
-        clients: dict[tuple[str, str, Path | None], GitHubClient] = {}
-        async with AsyncExitStack() as stack:
-            for table, scope in zip(self._settings.scope_tables, self._settings.scopes, strict=True):
-                key = (scope.api_url, self._tokens[table.name].digest(), table.ca_file)
-                if key not in clients:
-                    http = await stack.enter_async_context(_http(table))
-                    clients[key] = GitHubClient(http, scope.api_url, self._provider(table.name), self._clock)
-                self._clients[table.name] = clients[key]
-                self._scopes[table.name] = ScopeClient(clients[key], scope, repositories_max_age=REPOSITORIES_MAX_AGE)
-            yield
-
-    def _provider(self, name: str) -> TokenProvider:
-        async def token() -> Secret:
-            return self._tokens[name]
-
-        return token
-
-    def _reload(self) -> None:
+    def _reload(self, clients: GitHubClients) -> None:
         """Take over pools, limits, timeouts and tokens; the rest needs a restart, and a bad file changes nothing."""
         try:
-            settings, tokens = load_with_tokens(self._config)
+            settings, found = load_with_tokens(self._config)
             webhook_secrets = load_webhook_secrets(self._config)
         except ConfigError as error:
             self._unexpected("reading the configuration again (the old one stays in force)", error)
@@ -271,17 +255,30 @@ class Service:
                 "a restart only; pools were taken"
             )
             self._log.message(self._clock.now(), "warning", "reload_incomplete", detail=told)
-            if names != set(self._tokens):
+            if names != set(clients.names):
                 return
-        self._tokens.update(tokens)
         self._webhook_secrets.update(webhook_secrets)
+        held_back = clients.take(settings.scope_tables, found)
+        if held_back:
+            told = f"as before until a restart, for more than a token or key changed: {', '.join(sorted(held_back))}"
+            self._log.message(self._clock.now(), "warning", "reload_incomplete", detail=told)
         policy = settings.policy()
         self._policy = replace(policy, installation=self._policy.installation, max_runners=policy.max_runners)
         self._log.message(self._clock.now(), "info", "reloaded", pools=len(policy.pools))
 
     def _status(self) -> Status:
         world, plan = self._latest
-        waiting = (waiting_job(w.job, w.reason, w.runner, w.unservable) for w in plan.waiting)
+        waiting = (
+            waiting_job(
+                w.job,
+                w.reason,
+                w.runner,
+                w.unservable,
+                refused=w.cause is Cause.REFUSED,
+                cause=w.cause.value if w.cause is not None else "",
+            )
+            for w in plan.waiting
+        )
         status = summarise(
             world,
             self._policy,
@@ -327,11 +324,6 @@ class Service:
         self._bus.emit(UnexpectedError(at=self._clock.now(), where=where, error=f"{type(error).__name__}: {error}"))
 
 
-def _http(table: ScopeSettings) -> httpx2.AsyncClient:
-    verify = ssl.create_default_context(cafile=table.ca_file) if table.ca_file is not None else True
-    return httpx2.AsyncClient(verify=verify)
-
-
 def _budget(scope: ScopeClient) -> BudgetStatus:
     seen = scope.budget()
     return BudgetStatus(
@@ -359,8 +351,8 @@ def notify(message: str) -> None:
 
 async def run_service(config: Path) -> None:
     """Run one installation until it is told to stop; raises ConfigError, StoreError or CannotListen."""
-    settings, tokens = load_with_tokens(config)
-    await Service(config, settings, tokens, SystemClock(), load_webhook_secrets(config)).run()
+    settings, secrets_of_scopes = load_with_tokens(config)
+    await Service(config, settings, secrets_of_scopes, SystemClock(), load_webhook_secrets(config)).run()
 
 
 def _pushes(settings: Settings) -> tuple[object, ...]:

@@ -122,7 +122,7 @@ def test_everything_that_is_counted_one_by_one(metrics: Metrics) -> None:
         events.RunnerAdopted(at=1, name="r9", slurm_id=4),
         events.StrayCancelled(at=1, name="r8", slurm_id=5),
         events.JobSeen(at=1, job_id=1, repository="o/r", scope="web"),
-        events.JobUnservable(at=1, job_id=1, repository="o/r", scope="web", reason="x"),
+        events.JobUnservable(at=1, job_id=1, repository="o/r", scope="web", reason="x", obstacle="bounds"),
         events.PoolBackedOff(at=1, pool="small", failures=1, until=9.0, reason="x"),
         events.GitHubUnreadable(at=1, scope="web", error="x"),
         events.SlurmUnreadable(at=1, error="x"),
@@ -134,7 +134,8 @@ def test_everything_that_is_counted_one_by_one(metrics: Metrics) -> None:
         assert value(metrics, f"{name}_total") == 1
     for name in ("slurm_errors", "unexpected_errors"):
         assert value(metrics, f"{name}_total") == 1
-    for name in ("jobs_seen", "jobs_unservable", "github_errors"):
+    assert value(metrics, "jobs_unservable_total", scope="web", obstacle="bounds") == 1
+    for name in ("jobs_seen", "github_errors"):
         assert value(metrics, f"{name}_total", scope="web") == 1
     assert value(metrics, "pool_backoffs_total", pool="small") == 1
     assert (value(metrics, "round_seconds_count"), value(metrics, "round_seconds_sum")) == (1, 0.25)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import ssl
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,7 +10,6 @@ from pathlib import Path
 
 import anyio
 import click
-import httpx2
 
 from slurm_gha.cli import hooks, inquiry, places
 from slurm_gha.cli.inquiry import Answer, GitHubDesk, Verdict
@@ -21,10 +19,9 @@ from slurm_gha.config.schema import ScopeSettings, Settings
 from slurm_gha.domain.clock import SystemClock
 from slurm_gha.domain.scope import Source
 from slurm_gha.domain.secret import Secret
-from slurm_gha.github.client import GitHubClient
+from slurm_gha.github.clients import github_clients
 from slurm_gha.github.errors import GitHubUnavailable
 from slurm_gha.github.hooks import Hooks, TokenCaller
-from slurm_gha.github.scope import ScopeClient
 from slurm_gha.slurm.cluster import SlurmCluster
 
 
@@ -57,6 +54,7 @@ async def _ask(settings: Settings, examined: Examined, offline: bool) -> list[An
     scopes, pools = len(settings.scope_tables), len(settings.pool_tables)
     counts = f"{scopes} scope{'s' * (scopes != 1)}, {pools} pool{'s' * (pools != 1)}"
     answers = [Answer(Verdict.TRUE, "configuration", f"valid; {counts}"), *places.look(settings)]
+    answers += inquiry.gpu_doubts(settings.policy().pools)
     if offline:
         return answers
     cluster = SlurmCluster(
@@ -85,30 +83,20 @@ async def _ask_hooks(settings: Settings, examined: Examined) -> list[Answer]:
             continue
         answers.append(hooks.ask_secret(name, examined.webhook_secrets[name]))
         try:
-            async with open_client(table, examined.tokens[name]) as client:
-                desk = Hooks(table.scope(), TokenCaller(client), hook_id=table.webhook_id)
-                answers += await hooks.ask_hook(name, desk, client.clock.now())
+            async with github_clients([table], {name: examined.tokens[name]}, SystemClock()) as clients:
+                caller = TokenCaller(clients.client(name))
+                desk = Hooks(table.scope(), caller, app=clients.app(name), hook_id=table.webhook_id)
+                answers += await hooks.ask_hook(name, desk, SystemClock().now())
         except GitHubUnavailable:
             continue  # said already of the scope itself
     return answers
 
 
 @asynccontextmanager
-async def open_desk(table: ScopeSettings, token: Secret) -> AsyncIterator[GitHubDesk]:
-    """What is asked about one scope, closed at the end."""
-    async with open_client(table, token) as client:
-        yield ScopeClient(client, table.scope())
-
-
-@asynccontextmanager
-async def open_client(table: ScopeSettings, token: Secret) -> AsyncIterator[GitHubClient]:
+async def open_desk(table: ScopeSettings, secret: Secret) -> AsyncIterator[GitHubDesk]:
     """A client for one scope, closed at the end."""
-    try:
-        verify = ssl.create_default_context(cafile=table.ca_file) if table.ca_file is not None else True
-    except OSError as error:
-        raise GitHubUnavailable(f"not asked, since {table.ca_file} holds no certificate: {error}") from None
-    async with httpx2.AsyncClient(verify=verify) as http:
-        yield GitHubClient(http, table.scope().api_url, token, SystemClock())
+    async with github_clients([table], {table.name: secret}, SystemClock()) as clients:
+        yield clients.scope(table.name)
 
 
 def _say(line: str) -> None:

@@ -18,8 +18,9 @@ from slurm_gha.config.units import show_duration
 _INLINE_TOKENS = frozenset(
     {"token", "pat", "password", "secret", "access_token", "github_token", "auth_token", "webhook_secret"}
 )
+_INLINE_KEYS = frozenset({"private_key", "app_private_key", "app_key", "pem"})
 # Values that may hold a secret, or that the sentence about them repeats already.
-_UNREPEATED = frozenset({"environment", "url", "extra"})
+_UNREPEATED = frozenset({"environment", "url", "extra", "proxy", "private_key_file", "app_id"})
 _WANTED = {
     "int_type": "a whole number, without quotes",
     "float_type": "a number",
@@ -107,6 +108,11 @@ def _given(path: KeyPath, document: Mapping[str, Any]) -> str:
 def _unknown(path: KeyPath) -> str:
     key = str(path[-1])
     allowed = allowed_keys(path[:-1])
+    if key.lower().replace("-", "_") in _INLINE_KEYS:
+        return (
+            "a secret must not stand in this file: put the App's private key into a file of mode 0600 and name it by "
+            "private_key_file in [[scope]]; if it was a real key, delete it on GitHub and make another"
+        )
     if key.lower().replace("-", "_") in _INLINE_TOKENS:
         if key.lower() == "webhook_secret":
             return (

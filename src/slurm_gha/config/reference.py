@@ -18,10 +18,11 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from slurm_gha.config.cvmfs import CvmfsTable
+from slurm_gha.config.dynamic import DynamicSettings
 from slurm_gha.config.fields import Written
 from slurm_gha.config.images import ImageSettings
 from slurm_gha.config.options import ALLOWED, Argument
-from slurm_gha.config.pools import PoolSettings, PoolSlurmSettings
+from slurm_gha.config.pools import PoolAllowSettings, PoolSettings, PoolSlurmSettings, PoolWarmSettings
 from slurm_gha.config.schema import (
     PollSettings,
     ScopeSettings,
@@ -43,6 +44,9 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "scope": ScopeSettings,
     "pool": PoolSettings,
     "pool.slurm": PoolSlurmSettings,
+    "pool.dynamic": DynamicSettings,
+    "pool.allow": PoolAllowSettings,
+    "pool.warm": PoolWarmSettings,
 }
 _BLOCK = re.compile(r"(<!-- settings: ([a-z.]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _PLAIN = {int: "whole number", str: "text", bool: "true or false", dict: "table of texts"}
@@ -59,7 +63,9 @@ def _content(section: str) -> str:
     rows = ["| Key | Meaning | Written as | Default |", "|---|---|---|---|"]
     for name, field in SECTIONS[section].model_fields.items():
         meaning = (field.description or "").replace("|", "\\|")
-        rows.append(f"| `{name}` | {meaning}{_bounds(field)} | {written_as(field)} | {shown_default(field)} |")
+        rows.append(
+            f"| `{field.alias or name}` | {meaning}{_bounds(field)} | {written_as(field)} | {shown_default(field)} |"
+        )
     return "\n".join(rows) + "\n"
 
 

@@ -12,6 +12,7 @@ from slurm_gha.config.addresses import make_scope
 from slurm_gha.config.fields import (
     AbsolutePath,
     ApiUrl,
+    AppId,
     Duration,
     EnvironmentName,
     GitHubUrl,
@@ -19,15 +20,17 @@ from slurm_gha.config.fields import (
     ListenAddress,
     NodeDir,
     NodeUrl,
+    ProxyUrl,
     Repository,
     ScopeName,
     SlurmPath,
+    TimeZone,
 )
 from slurm_gha.config.images import ImageSettings
 from slurm_gha.config.pools import PoolSettings
 from slurm_gha.config.table import Table
 from slurm_gha.config.units import parse_address
-from slurm_gha.domain.pool import Policy
+from slurm_gha.domain.pool import Policy, Share
 from slurm_gha.domain.scope import Scope, Source
 
 _POLICY: dict[str, Any] = {field.name: field.default for field in fields(Policy)}
@@ -59,6 +62,10 @@ class ServiceSettings(Table):
     max_runners: int = Field(
         default=_POLICY["max_runners"], ge=1, le=100_000, description="Most runners of all pools together."
     )
+    max_runners_per_repository: int | None = Field(
+        default=None, ge=1, le=100_000, description="Most runners of any one repository, in all pools together."
+    )
+    timezone: TimeZone = Field(default="UTC", description="Time zone of hours in pools, such as `Europe/Berlin`.")
     tls_certificate: AbsolutePath | None = Field(
         default=None, description="Certificate (PEM) of the HTTP server; with `tls_key` it speaks HTTPS."
     )
@@ -181,10 +188,26 @@ class ScopeSettings(Table):
         "`https://HOST/enterprises/NAME`."
     )
     token_file: AbsolutePath | None = Field(
-        default=None, description="File with nothing but the token, closed to others. One of `token_file`, `token_env`."
+        default=None,
+        description="File with nothing but the token, closed to others. One of `token_file`, `token_env`, `app_id`.",
     )
     token_env: EnvironmentName | None = Field(
         default=None, description="Environment variable of the service that holds the token."
+    )
+    app_id: AppId | None = Field(
+        default=None, description="In place of a token: the GitHub App to sign in as, by its number or its client ID."
+    )
+    private_key_file: AbsolutePath | None = Field(
+        default=None, description="File with the App's private key (PEM, as GitHub hands it out), closed to others."
+    )
+    installation_id: int | None = Field(
+        default=None,
+        ge=1,
+        description="Number of the App's installation on the account in `url`; found by itself if left out.",
+    )
+    proxy: ProxyUrl | None = Field(
+        default=None,
+        description="HTTP proxy on the way to GitHub, in place of what HTTPS_PROXY and NO_PROXY of the service say.",
     )
     api_url: ApiUrl | None = Field(
         default=None, description="Base of the REST API, if not the usual one of the host in `url`."
@@ -217,6 +240,20 @@ class ScopeSettings(Table):
         "`/v1/webhooks/NAME`.",
     )
 
+    max_runners: int | None = Field(
+        default=None, ge=1, le=100_000, description="Most runners of the scope, in all pools together."
+    )
+    weight: int = Field(
+        default=1,
+        ge=1,
+        le=1000,
+        description="Its share of the runners while other scopes want some too: with 2, twice as many as one with 1.",
+    )
+
+    def share(self) -> Share:
+        """What it may have of all runners."""
+        return Share(self.weight, self.max_runners)
+
     def scope(self) -> Scope:
         """The scope this table means."""
         return replace(
@@ -246,7 +283,12 @@ class Settings(Table):
         names = [table.name for table in self.scope_tables]
         return Policy(
             installation=self.service.installation,
-            pools=tuple(table.pool(names) for table in self.pool_tables),
+            pools=tuple(
+                table.pool(names, signal_before_end=self.slurm.signal_before_end, timezone=self.service.timezone)
+                for table in self.pool_tables
+            ),
             max_runners=self.service.max_runners,
+            max_runners_per_repository=self.service.max_runners_per_repository,
+            shares={table.name: table.share() for table in self.scope_tables},
             **self.timeouts.model_dump(),
         )

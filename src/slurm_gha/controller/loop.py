@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import anyio
@@ -14,17 +14,19 @@ from slurm_gha.controller.journey import Journey
 from slurm_gha.controller.observation import Observer
 from slurm_gha.domain.clock import Clock
 from slurm_gha.domain.hint import Hint
-from slurm_gha.domain.job import JobStatus
+from slurm_gha.domain.job import Job, JobStatus
 from slurm_gha.domain.pool import Policy
 from slurm_gha.domain.runner import Phase
 from slurm_gha.domain.world import World
 from slurm_gha.observe.events import Bus, RoundFinished, UnexpectedError
-from slurm_gha.planner.actions import Plan
+from slurm_gha.planner.actions import Cause, Plan
 from slurm_gha.planner.plan import needed, plan
 from slurm_gha.store.journal import Journal
 
 # A look at a run takes two calls, one at a repository five and one for each unfinished run.
 MANY_RUNS = 4
+# How long to wait for the run of a job before it is asked for again (seconds).
+ASK_AGAIN = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +74,13 @@ class Controller:
         self._pushed = frozenset(pushed)
         self._journey = Journey(bus, actor.recovered)
         self._surplus_since: Mapping[str, float] = MappingProxyType({})
+        self._turns: Mapping[str, int] = MappingProxyType({})
         self._wake = anyio.Event()
         self._hinted: dict[str, set[str] | None] = {}
         self._hinted_runs: dict[str, set[tuple[str, int]]] = {}
         self._hint = anyio.Event()
         self._read_registrations: dict[str, float] = {}
+        self._asked_origin: dict[int, float] = {}
 
     # What others may tell it
 
@@ -116,9 +120,10 @@ class Controller:
 
     def world(self) -> World:
         """The snapshot of this moment."""
-        return self._observer.world(
+        world = self._observer.world(
             surplus_since=self._surplus_since, last_tried=self._actor.last_tried, draining=self._draining()
         )
+        return replace(world, turns=self._turns)
 
     # The tasks
 
@@ -225,8 +230,9 @@ class Controller:
         world = self.world()
         self._journey.follow(world, began)
         decided = plan(world, policy, began)
-        self._surplus_since = decided.surplus_since
+        self._surplus_since, self._turns = decided.surplus_since, decided.turns
         self._journey.explain(decided, began)
+        self._ask_for_origins(decided, began)
         self._on_round(world, decided)
         await self._actor.act(decided, world, policy)
         if decided.actions:
@@ -241,6 +247,15 @@ class Controller:
                 actions=len(decided.actions),
             )
         )
+
+    def _ask_for_origins(self, decided: Plan, now: float) -> None:
+        """Look where jobs come from that wait for their runs to be known: each again only after a while."""
+        due: dict[int, Job] = {w.job.id: w.job for w in decided.waiting if w.cause is Cause.ORIGIN}
+        self._asked_origin = {job_id: at for job_id, at in self._asked_origin.items() if job_id in due}
+        for job_id, job in due.items():
+            if now - self._asked_origin.get(job_id, float("-inf")) >= ASK_AGAIN:
+                self._asked_origin[job_id] = now
+                self.nudge(Hint(job.scope, job.repository, job.run_id))
 
     async def _guarded(self, where: str, call: Callable[..., object], *args: object) -> None:
         """The edge of the loop: whatever goes wrong inside is kept as an event, and the next round comes."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
-from slurm_gha.domain.job import Job, JobStatus
+from slurm_gha.domain.job import Job, JobStatus, Origin
 from slurm_gha.domain.labels import Labels, normalise
 from slurm_gha.domain.runner import Registration
 from slurm_gha.domain.secret import Secret
@@ -35,10 +35,14 @@ class Listing(Generic[Item]):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A workflow run, as far as needed to find its jobs. ``created`` is GitHub's own text of the time."""
+    """A workflow run, as far as needed to find its jobs, and what set it going.
+
+    ``created`` is GitHub's own text of the time.
+    """
 
     id: int
     created: str = ""
+    origin: Origin | None = None
 
 
 def is_repository(name: str) -> bool:
@@ -48,7 +52,37 @@ def is_repository(name: str) -> bool:
 
 def runs(value: Any) -> Listing[Run]:
     """A page of ``GET /repos/{owner}/{repo}/actions/runs``."""
-    return _listing(value, "workflow_runs", lambda item: Run(_id(item, "id"), _optional_text(item, "created_at") or ""))
+    return _listing(
+        value,
+        "workflow_runs",
+        lambda item: Run(_id(item, "id"), _optional_text(item, "created_at") or "", origin(item)),
+    )
+
+
+def origin(run: dict[str, Any]) -> Origin:
+    """What set a run going, from the run itself, which is all that GitHub will ever tell: nothing is None.
+
+    The actor is the one who first set it going: a run that is started again keeps that one's rights. A run without a
+    head repository is of a fork that was deleted.
+    """
+    actor, head, base = run.get("actor"), run.get("head_repository"), run.get("repository")
+    return Origin(
+        event=_optional_text(run, "event") or "",
+        branch=_optional_text(run, "head_branch") or "",
+        actor=(_optional_text(actor, "login") if isinstance(actor, dict) else None) or "",
+        fork=not _same_repository(head, base),
+    )
+
+
+def _same_repository(head: Any, base: Any) -> bool:
+    """By number where both have one: names change."""
+    if not isinstance(head, dict) or not isinstance(base, dict):
+        return False
+    numbers = _optional_id(head, "id"), _optional_id(base, "id")
+    if None not in numbers:
+        return numbers[0] == numbers[1]
+    names = _optional_text(head, "full_name"), _optional_text(base, "full_name")
+    return names[0] is not None and names[1] is not None and names[0].lower() == names[1].lower()
 
 
 def jobs(value: Any, *, scope: str, repository: str, run_id: int, seen_at: float) -> Listing[Job]:

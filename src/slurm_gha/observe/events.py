@@ -178,11 +178,24 @@ class JobGone(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobUnservable(Event):
-    """No pool can ever serve this job as things are configured."""
+    """No pool can ever serve this job as things are configured. ``obstacle``: labels, misspelt or bounds."""
 
     job_id: int
     repository: str
     scope: str
+    reason: str
+    job_name: str = ""
+    obstacle: str = "labels"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRefused(Event):
+    """Pools could serve this job by its labels, and none lets it run; ``ground`` is what it is refused for."""
+
+    job_id: int
+    repository: str
+    scope: str
+    ground: str
     reason: str
     job_name: str = ""
 

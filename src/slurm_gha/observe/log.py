@@ -33,6 +33,7 @@ _LEVEL_OF: Mapping[type[Event], str] = {
     events.RunnerAdopted: "warning",
     events.StrayCancelled: "warning",
     events.JobUnservable: "warning",
+    events.JobRefused: "warning",
     events.PoolBackedOff: "warning",
     events.DeliveryTaken: "debug",
     events.DeliveryRefused: "warning",

@@ -16,7 +16,7 @@ from slurm_gha.domain.runner import Phase
 from slurm_gha.observe import events
 from slurm_gha.observe.correlation import Correlation
 from slurm_gha.observe.events import Event
-from slurm_gha.observe.status import Status
+from slurm_gha.observe.status import Status, WaitingJob
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -78,14 +78,19 @@ class Metrics:
         # Jobs
         self._waiting = gauge(
             "jobs_waiting",
-            "Queued jobs by scope, pool of the expected runner (or none), and state: covered, uncovered, unservable.",
+            "Queued jobs by scope, pool of the expected runner (or none), and state: covered, uncovered, refused, "
+            "unservable.",
             "scope",
             "pool",
             "state",
         )
         self._oldest = gauge("jobs_oldest_waiting_seconds", "Age of the oldest queued servable job.", "scope")
         self._seen = counter("jobs_seen", "Queued jobs seen for the first time.", "scope")
-        self._unservable = counter("jobs_unservable", "Queued jobs that no pool can ever serve.", "scope")
+        self._held_back = gauge(
+            "jobs_held_back", "Queued jobs without a runner, by what keeps it away.", "scope", "cause"
+        )
+        self._unservable = counter("jobs_unservable", "Queued jobs without a pool, by why.", "scope", "obstacle")
+        self._refused = counter("jobs_refused", "Queued jobs that no pool lets run, by what for.", "scope", "ground")
         self._wait = histogram("job_wait_seconds", "From a job's creation to its start on a runner.", _WAITS, "pool")
         # Slurm
         self._commands = histogram("slurm_command_seconds", "Time of Slurm commands.", _COMMANDS, "command")
@@ -176,8 +181,10 @@ class Metrics:
                 # Of the jobs that other people's runners took, nothing is to be learnt about our pools.
                 if pool := self._pool(name):
                     self._wait.labels(pool).observe(waited)
-            case events.JobUnservable(scope=scope):
-                self._unservable.labels(scope).inc()
+            case events.JobUnservable(scope=scope, obstacle=obstacle):
+                self._unservable.labels(scope, obstacle).inc()
+            case events.JobRefused(scope=scope, ground=ground):
+                self._refused.labels(scope, ground).inc()
             case events.PoolBackedOff(pool=pool):
                 self._backoffs.labels(pool).inc()
             case events.DeliveryTaken(scope=scope, outcome=outcome):
@@ -253,17 +260,20 @@ class Metrics:
 
     def _observe_jobs(self, status: Status) -> None:
         self._waiting.clear()
+        self._held_back.clear()
         self._oldest.clear()
         pools = {runner.name: runner.pool for runner in status.runners}
         oldest = {scope.name: 0.0 for scope in status.scopes}
         for scope in oldest:
             self._waiting.labels(scope, "", "uncovered").set(0)
+            self._waiting.labels(scope, "", "refused").set(0)
             self._waiting.labels(scope, "", "unservable").set(0)
         for job in status.jobs:
             pool = pools.get(job.runner, "") if job.runner is not None else ""
-            state = "unservable" if job.unservable else "uncovered" if job.runner is None else "covered"
-            self._waiting.labels(job.scope, pool, state).inc()
-            if not job.unservable:
+            self._waiting.labels(job.scope, pool, _state(job)).inc()
+            if job.cause:
+                self._held_back.labels(job.scope, job.cause).inc()
+            if not job.unservable and not job.refused:
                 oldest[job.scope] = max(oldest.get(job.scope, 0.0), status.at - job.since)
         for scope, age in oldest.items():
             self._oldest.labels(scope).set(age)
@@ -282,3 +292,9 @@ class Metrics:
             return "other"
         values.add(value)
         return value
+
+
+def _state(job: WaitingJob) -> str:
+    if job.runner is not None:
+        return "covered"
+    return "unservable" if job.unservable else "refused" if job.refused else "uncovered"

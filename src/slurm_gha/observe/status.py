@@ -32,6 +32,7 @@ class WaitingJob:
     """A queued job, since when (seconds since the epoch), and in a sentence why it still waits.
 
     ``runner`` is the one counted on for it; ``unservable``: no pool can ever take it as things are configured.
+    ``cause``: what it lacks a runner for, in one word; ``refused``: none of the pools that could take it lets it run.
     """
 
     id: int
@@ -43,6 +44,8 @@ class WaitingJob:
     labels: tuple[str, ...] = ()
     runner: str | None = None
     unservable: bool = False
+    refused: bool = False
+    cause: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

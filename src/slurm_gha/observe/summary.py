@@ -59,7 +59,15 @@ def summarise(
     )
 
 
-def waiting_job(job: Job, why: str, runner: str | None = None, unservable: bool = False) -> WaitingJob:
+def waiting_job(
+    job: Job,
+    why: str,
+    runner: str | None = None,
+    unservable: bool = False,
+    *,
+    refused: bool = False,
+    cause: str = "",
+) -> WaitingJob:
     """A queued job and what the plan says of it."""
     return WaitingJob(
         id=job.id,
@@ -71,6 +79,8 @@ def waiting_job(job: Job, why: str, runner: str | None = None, unservable: bool 
         labels=tuple(sorted(job.labels)),
         runner=runner,
         unservable=unservable,
+        refused=refused,
+        cause=cause,
     )
 
 

@@ -153,7 +153,8 @@ class SimJob:
 class SimRunner:
     """A registered runner. ``scope`` is ``repos/o/r``, ``orgs/o`` or ``enterprises/e``, in lower case.
 
-    ``done`` says that an ephemeral runner has had its one job; ``job_id`` is the job it is running.
+    ``done`` says that an ephemeral runner has had its one job; ``job_id`` is the job it is running; ``scale_set_id``
+    is the runner scale set that it was minted through (None: none).
     """
 
     id: int
@@ -174,6 +175,7 @@ class SimRunner:
     offline_since: float | None = None
     ever_online: bool = False
     version: str = ""
+    scale_set_id: int | None = None
 
     @property
     def busy(self) -> bool:
@@ -212,6 +214,8 @@ class Token:
 
     ``scopes`` makes it a classic one; otherwise ``permissions`` (name to read or write) count.
     It sees the repositories and organisations named (lower case); both None: everything.
+    ``app``: it stands for an App that has signed for itself; ``installation``: it was issued to that one, until
+    ``expires_at``.
     """
 
     text: str = field(repr=False)
@@ -222,6 +226,14 @@ class Token:
     repositories: frozenset[str] | None
     organisations: frozenset[str] | None
     limit_per_hour: int
+    app: int | None = None
+    installation: int | None = None
+    expires_at: float | None = None
+
+    @property
+    def account(self) -> str:
+        """What its calls are counted under: all tokens of one installation share a budget."""
+        return self.text if self.installation is None else self.name
 
 
 @dataclass(frozen=True, slots=True)

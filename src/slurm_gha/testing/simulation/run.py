@@ -17,6 +17,7 @@ from slurm_gha.controller.edges import Edges
 from slurm_gha.controller.handover import HandoverDirectory
 from slurm_gha.controller.loop import Cadence
 from slurm_gha.domain.clock import EventLoopClock
+from slurm_gha.domain.runner import name_prefix
 from slurm_gha.domain.scope import Scope, ScopeKind
 from slurm_gha.domain.secret import Secret
 from slurm_gha.domain.slurm import SlurmJob
@@ -52,7 +53,11 @@ LOSS = 0.005
 
 @dataclass(slots=True)
 class Outcome:
-    """What a simulated stretch came to. ``digest`` stands for every event in order: equal seeds, equal digests."""
+    """What a simulated stretch came to. ``digest`` stands for every event in order: equal seeds, equal digests.
+
+    ``first_waits``: of jobs that wait for no other. ``longest_idle``: the oldest that one of our runners was while it
+    was online without a job (seconds).
+    """
 
     violations: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
@@ -66,6 +71,8 @@ class Outcome:
     mishaps: dict[str, int] = field(default_factory=dict)
     lost_calls: int = 0
     waits: list[float] = field(default_factory=list)
+    first_waits: list[float] = field(default_factory=list)
+    longest_idle: float = 0.0
     counted: int = 0
     uncounted: int = 0
     slurm_calls: dict[str, int] = field(default_factory=dict)
@@ -288,6 +295,9 @@ class Simulation:
             seen = len(self.slurm.history)
             self.watch.look(now, self.slurm.jobs)
             self.github.tick()
+            for runner in self.github.runners.values():
+                if runner.online and not runner.busy and runner.name.startswith(name_prefix(INSTALLATION)):
+                    self.outcome.longest_idle = max(self.outcome.longest_idle, now - runner.created_at)
 
     def _conclude(self) -> None:
         outcome = self.outcome
@@ -302,6 +312,8 @@ class Simulation:
             outcome.conclusions[key] = outcome.conclusions.get(key, 0) + 1
             if job.started_at is not None:
                 outcome.waits.append(job.started_at - job.queued_at)
+                if not job.needs:
+                    outcome.first_waits.append(outcome.waits[-1])
         outcome.slurm_jobs = len({slurm_id for _, slurm_id, _, _ in self.slurm.history})
         outcome.counted = sum(count.counted for count in self.limits.counters.values())
         outcome.uncounted = sum(count.uncounted for count in self.limits.counters.values())

@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from slurm_gha.domain.labels import normalise
 from slurm_gha.domain.pool import Handover, Policy, Pool, SlurmRequest
+from slurm_gha.domain.warm import NEVER, Hours, Warm
 from slurm_gha.testing.github.faults import Fault, FaultKind
 from slurm_gha.testing.simulation.pushed import Pushed
 
@@ -28,6 +30,8 @@ class Scenario:
     between nodes and service included. ``stale``: in rough weather GitHub's listings lag behind by up to so many
     seconds. ``idle_removal``: seconds after which GitHub drops a runner that has had no job; None: never.
     ``pushed``: demand is told by webhooks; None: it is polled for.
+    ``working``: the hours from the beginning in which pushes come (None: always), and in which the pools small and
+    large keep ``ready`` runners; these are replaced at the age of ``recycle_after`` seconds.
     """
 
     seed: int = 1
@@ -47,6 +51,9 @@ class Scenario:
     idle_removal: float | None = None
     longest_job: float = 420.0
     pushed: Pushed | None = None
+    working: tuple[float, float] | None = None
+    ready: int = 0
+    recycle_after: float = 1800.0
 
     @property
     def end(self) -> float:
@@ -74,6 +81,7 @@ class Scenario:
                 handover=handover,
                 max_runners=most,
                 idle_timeout=180.0,
+                warm=self._warm(),
             )
             for name, cpus, most in sizes
         ]
@@ -88,14 +96,23 @@ class Scenario:
         )
         return Policy(installation=INSTALLATION, pools=(*pools, both), max_runners=18)
 
+    def _warm(self) -> Warm:
+        if self.working is None:
+            return NEVER
+        begin, end = (datetime.fromtimestamp(EPOCH + 3600.0 * hour, UTC) for hour in self.working)
+        hours = Hours(
+            frozenset({begin.weekday()}), begin.hour * 60 + begin.minute, end.hour * 60 + end.minute, self.ready
+        )
+        return Warm(hours=(hours,), recycle_after=self.recycle_after)
+
     def nodes(self) -> dict[str, int]:
         return {"n1": 8, "n2": 8}
 
     def arrivals(self) -> Iterator[tuple[float, str, bool]]:
         """(seconds from the beginning, repository, whether it is cancelled soon): a bursty Poisson process."""
-        chance, at = self.chance("arrivals"), 60.0
+        chance, at = self.chance("arrivals"), 60.0 + (self.working[0] * 3600.0 if self.working else 0.0)
         names = self.repository_names()
-        while at < self.end:
+        while at < min(self.end, self.working[1] * 3600.0 if self.working else self.end):
             for _ in range(chance.choice((1, 1, 1, 2, 6))):
                 yield at, chance.choice(names), chance.random() < self.cancelled
             at += chance.expovariate(self.pushes_per_hour / 3600.0)
