@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tests.containers.cases import DockerCases, told_of_misfit
+from tests.containers.cases import DockerCases, log_of, told_of_misfit
 from tests.containers.site import Images
-from tests.e2e.scene import Scene
+from tests.e2e.scene import Scene, job, workflow
 
 
 class TestDocker(DockerCases):

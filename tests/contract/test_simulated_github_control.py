@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import httpx2
+import jwt
+from tests.contract.app_world import key_pair
 from tests.contract.simulated_github import BUILD, EPOCH, WORKFLOW, simulate
 
 from slurm_gha.domain.clock import EventLoopClock
@@ -66,6 +68,27 @@ def test_scale_sets_are_seen_and_made_to_behave_otherwise() -> None:
             assert github.scale_sets.tenant != before
             wrong = {"behaviour": {"nothing": 1}}
             assert (await http.post("/_sim/scale_sets", json=wrong)).status_code == 422
+
+    simulate(scenario)
+
+
+def test_an_app_is_made_installed_and_suspended() -> None:
+    async def scenario() -> None:
+        private_key, public_key = key_pair(0)
+        async with client(Secret("control")) as http:
+            await http.post("/_sim/repositories", json={"full_name": "o/r", "files": {}})
+            wish = {"slug": "runners", "public_key": public_key, "owner": "o", "permissions": {"actions": "read"}}
+            app = (await http.post("/_sim/apps", json=wish)).json()
+            number = (await http.post("/_sim/installations", json={"app": app["id"], "account": "o"})).json()["id"]
+            claims = {"iss": app["client_id"], "iat": int(EPOCH) - 60, "exp": int(EPOCH) + 540}
+            word = jwt.encode(claims, private_key, algorithm="RS256")
+            headers = {"Authorization": f"Bearer {word}"}
+            found = (await http.get("/repos/o/r/installation", headers=headers)).json()
+            assert (found["id"], found["suspended_at"]) == (number, None)
+            await http.post("/_sim/suspensions", json={"installation": number})
+            assert (await http.get("/repos/o/r/installation", headers=headers)).json()["suspended_at"] is not None
+            again = await http.post("/_sim/installations", json={"app": app["id"], "account": "o"})
+            assert again.status_code == 422
 
     simulate(scenario)
 

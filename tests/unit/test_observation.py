@@ -27,6 +27,9 @@ class EmptyScope:
     async def jobs(self, repository: str) -> tuple[Job, ...]:
         raise AssertionError(repository)
 
+    async def run(self, repository: str, run_id: int) -> tuple[Job, ...]:
+        raise AssertionError(repository)
+
     async def runners(self) -> tuple[Registration, ...]:
         return ()
 

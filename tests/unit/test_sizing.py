@@ -9,7 +9,7 @@ import pytest
 from tests.unit.planner_worlds import NOW, SCOPE, job, policy, pool, runner, world
 
 from slurm_gha.domain.pool import Bounds, GpuBound, Pool, SlurmRequest
-from slurm_gha.planner.actions import Obstacle, Submit, Waiting
+from slurm_gha.planner.actions import Cause, Submit, Waiting
 from slurm_gha.planner.plan import plan
 from slurm_gha.planner.sizing import largest
 
@@ -155,7 +155,7 @@ def test_the_first_pool_with_room_for_the_size_is_taken() -> None:
 )
 def test_a_job_out_of_bounds_names_label_bound_and_pool(label: str, said: str) -> None:
     waiting = obstacle("linux", label)
-    assert (waiting.obstacle, waiting.reason) == (Obstacle.BOUNDS, said)
+    assert (waiting.cause, waiting.reason) == (Cause.BOUNDS, said)
 
 
 @pytest.mark.parametrize(
@@ -177,15 +177,15 @@ def test_what_has_no_bound_cannot_be_asked_for(label: str, key: str) -> None:
 
 def test_a_misspelt_label_is_named_and_no_pool_takes_the_job() -> None:
     waiting = obstacle("linux", "slurm-cpu=8")
-    assert waiting.obstacle is Obstacle.MISSPELT
+    assert waiting.cause is Cause.MISSPELT
     assert waiting.reason == "slurm-cpu=8: there is no slurm-cpu; did you mean slurm-cpus?"
-    assert obstacle("linux", "slurm-cpus=1", "slurm-cpus=2").obstacle is Obstacle.MISSPELT
+    assert obstacle("linux", "slurm-cpus=1", "slurm-cpus=2").cause is Cause.MISSPELT
 
 
 def test_without_bounds_no_resource_can_be_asked_for() -> None:
     waiting = obstacle("linux", "slurm-cpus=1", pools=(big(None),))
     assert waiting.reason == "no pool lets jobs ask for resources by labels (slurm-cpus=1)"
-    assert waiting.obstacle is Obstacle.LABELS
+    assert waiting.cause is Cause.LABELS
 
 
 def test_the_other_labels_have_to_be_the_pool_s() -> None:

@@ -163,9 +163,9 @@ def _permission(subject: str, permission: Permission) -> Answer:
     detail = f" ({_line(permission.detail)})" if permission.detail else ""
     match permission.standing:
         case Standing.GRANTED:
-            return Answer(Verdict.TRUE, subject, f"the token may {permission.purpose}")
+            return Answer(Verdict.TRUE, subject, f"the {permission.holder} may {permission.purpose}")
         case Standing.MISSING:
-            return Answer(Verdict.FALSE, subject, f"the token lacks the permission {purpose}{detail}")
+            return Answer(Verdict.FALSE, subject, f"the {permission.holder} lacks the permission {purpose}{detail}")
         case Standing.UNKNOWN:
             return Answer(Verdict.DOUBTFUL, subject, f"make sure that the token has the permission {purpose}{detail}")
 

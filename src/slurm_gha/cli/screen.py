@@ -137,14 +137,18 @@ def _problems(status: Status, frame: Frame) -> list[Text]:
             found.append((_BAD, f"pool {pool.name} backs off {wait} ({times}): {pool.reason}"))
     held = (runner for runner in status.runners if runner.held)
     found += [(_BAD, f"Slurm holds job {r.slurm_id} ({r.name}): {r.slurm_reason or r.slurm_state}") for r in held]
-    unservable = [job for job in status.jobs if job.unservable]
-    if unservable:
-        first = min(unservable, key=lambda job: job.since)
-        number = _title(len(unservable), "job finds no pool", "jobs find no pool")
-        found.append((_DOUBTFUL, f"{number}; {first.repository} {first.name}: {first.why}"))
+    found += _without_pool([job for job in status.jobs if job.unservable], "job finds no pool", "jobs find no pool")
+    found += _without_pool([job for job in status.jobs if job.refused], "job is refused", "jobs are refused")
     if status.draining:
         found.append((_DOUBTFUL, "draining: no new runner is started"))
     return _fitted([(style, presentable(text)) for style, text in found], frame)
+
+
+def _without_pool(jobs: Sequence[WaitingJob], one: str, more: str) -> list[tuple[str, str]]:
+    if not jobs:
+        return []
+    first = min(jobs, key=lambda job: job.since)
+    return [(_DOUBTFUL, f"{_title(len(jobs), one, more)}; {first.repository} {first.name}: {first.why}")]
 
 
 def _fitted(found: Sequence[tuple[str, str]], frame: Frame) -> list[Text]:
@@ -166,7 +170,7 @@ def _fitted(found: Sequence[tuple[str, str]], frame: Frame) -> list[Text]:
 
 
 def _job_order(job: WaitingJob) -> tuple[bool, bool, float, int]:
-    return (not job.unservable, job.runner is not None, job.since, job.id)
+    return (not (job.unservable or job.refused), job.runner is not None, job.since, job.id)
 
 
 def _jobs(jobs: Sequence[WaitingJob], room: int, frame: Frame) -> list[RenderableType]:
@@ -174,7 +178,7 @@ def _jobs(jobs: Sequence[WaitingJob], room: int, frame: Frame) -> list[Renderabl
         frame, ("since", 7, 0), ("repository", 10, 2), ("job", 8, 2), ("wants", 6, 1), ("why it waits", 20, 4)
     )
     for job in _first(jobs, room):
-        style = _DOUBTFUL if job.unservable else ""
+        style = _DOUBTFUL if job.unservable or job.refused else ""
         table.add_row(
             lasting(frame.now - job.since),
             _cell(job.repository),
@@ -240,6 +244,13 @@ def _slurm(status: Status, frame: Frame) -> Text:
 
 def _scope(scope: ScopeStatus, frame: Frame) -> Text:
     line = _reading("GitHub", scope.name, scope.readable, scope.last_read, frame)
+    if scope.sources != ("poll",):
+        line.append(f", by {' and '.join(presentable(source, 12) for source in scope.sources)}")
+    if "webhook" in scope.sources:
+        none, at = scope.last_delivery is None, scope.last_delivery or 0.0
+        line.append(
+            ", no delivery yet" if none else f", delivery {lasting(frame.now - at)} ago", _DOUBTFUL if none else ""
+        )
     budget = scope.budget
     if budget is not None and budget.remaining is not None and budget.limit:
         style = (

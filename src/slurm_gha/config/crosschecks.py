@@ -26,6 +26,8 @@ def findings(document: Mapping[str, Any]) -> Iterator[Finding]:
     yield from _duplicate_names(document, "scope")
     yield from _duplicate_names(document, "pool")
     yield from _tokens(document)
+    yield from _installations(document)
+    yield from _webhooks(document)
     yield from _scopes(document)
     yield from _pools(document)
     yield from _scale_sets(document)
@@ -92,13 +94,55 @@ def _duplicate_names(document: Mapping[str, Any], key: str) -> Iterator[Finding]
 
 def _tokens(document: Mapping[str, Any]) -> Iterator[Finding]:
     for index, scope in _tables(document, "scope"):
-        if "token_file" in scope and "token_env" in scope:
-            yield ("scope", index, "token_env"), "is too much beside token_file; keep one of the two"
-        elif "token" not in scope and "token_file" not in scope and "token_env" not in scope:
+        given = [key for key in ("token_file", "token_env", "app_id") if key in scope]
+        if len(given) > 1:
+            yield ("scope", index, given[1]), f"is too much beside {given[0]}; keep one of the two"
+        elif not given and "token" not in scope and "private_key_file" not in scope:
             yield (
                 ("scope", index),
-                "needs a token: token_file (path of a private file) or token_env (name of a variable)",
+                "needs a token: token_file (path of a private file) or token_env (name of a variable); "
+                "or a GitHub App: app_id and private_key_file",
             )
+        if "app_id" in scope and "private_key_file" not in scope and "private_key" not in scope:
+            yield ("scope", index, "app_id"), "needs private_key_file as well, the file with the App's private key"
+        for key in ("private_key_file", "installation_id"):
+            if key in scope and "app_id" not in scope:
+                yield ("scope", index, key), "needs app_id as well, the GitHub App's number or client ID"
+
+
+def _installations(document: Mapping[str, Any]) -> Iterator[Finding]:
+    """An App has one installation on an account: scopes of that account cannot name two."""
+    seen: dict[tuple[str, str, str], object] = {}
+    for index, scope in _parsed_scopes(document):
+        table = document["scope"][index]
+        number = table.get("installation_id")
+        if number is None or "app_id" not in table:
+            continue
+        account = scope.path.lower() if scope.kind is ScopeKind.ENTERPRISE else scope.path.lower().partition("/")[0]
+        if seen.setdefault((scope.api_url, str(table["app_id"]), account), number) != number:
+            yield (
+                ("scope", index, "installation_id"),
+                "differs from that of another scope of the same account and App; an App has one installation there",
+            )
+
+
+def _webhooks(document: Mapping[str, Any]) -> Iterator[Finding]:
+    for index, scope in _tables(document, "scope"):
+        listed = [word for _, word in _strings(scope.get("sources"))]
+        keys = [key for key in ("webhook_secret_file", "webhook_secret_env", "webhook_id") if key in scope]
+        if "webhook" not in listed:
+            for key in keys:
+                yield ("scope", index, key), 'is of no use without "webhook" in sources'
+        elif "webhook_secret_file" in keys and "webhook_secret_env" in keys:
+            yield ("scope", index, "webhook_secret_env"), "is too much beside webhook_secret_file; keep one of the two"
+        elif not {"webhook_secret_file", "webhook_secret_env", "webhook_secret"} & scope.keys():
+            yield (
+                ("scope", index, "sources"),
+                'needs the webhook\'s secret for "webhook": webhook_secret_file (path of a private file) or '
+                "webhook_secret_env (name of a variable)",
+            )
+        for word in sorted({word for word in listed if listed.count(word) > 1}):
+            yield ("scope", index, "sources"), f'"{shown(word)}" is there twice'
 
 
 def _parsed_scopes(document: Mapping[str, Any]) -> Iterator[tuple[int, Scope]]:
@@ -181,6 +225,9 @@ def _pools(document: Mapping[str, Any]) -> Iterator[Finding]:
                 yield ("pool", index, "labels", position), f'"{shown(label)}" is there twice (case does not matter)'
             seen.add(folded)
         yield from _launcher(index, pool)
+        allow = _table(pool, "allow")
+        if allow.get("forks") is True and allow.get("branches"):
+            yield ("pool", index, "allow", "forks"), "is of no use beside branches: no branch of a fork is among them"
         yield from bound_findings(("pool", index), pool)
         request = pool.get("slurm")
         if isinstance(request, dict):

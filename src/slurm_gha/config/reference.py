@@ -22,19 +22,21 @@ from slurm_gha.config.dynamic import DynamicSettings
 from slurm_gha.config.fields import Written
 from slurm_gha.config.images import ImageSettings
 from slurm_gha.config.options import ALLOWED, Argument
-from slurm_gha.config.pools import PoolSettings, PoolSlurmSettings
+from slurm_gha.config.pools import PoolAllowSettings, PoolSettings, PoolSlurmSettings, PoolWarmSettings
 from slurm_gha.config.schema import (
     PollSettings,
     ScopeSettings,
     ServiceSettings,
     SlurmSettings,
     TimeoutSettings,
+    WebhookSettings,
 )
 from slurm_gha.config.units import show_duration
 
 SECTIONS: dict[str, type[BaseModel]] = {
     "service": ServiceSettings,
     "poll": PollSettings,
+    "webhook": WebhookSettings,
     "slurm": SlurmSettings,
     "images": ImageSettings,
     "images.cvmfs": CvmfsTable,
@@ -43,6 +45,8 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "pool": PoolSettings,
     "pool.slurm": PoolSlurmSettings,
     "pool.dynamic": DynamicSettings,
+    "pool.allow": PoolAllowSettings,
+    "pool.warm": PoolWarmSettings,
 }
 _BLOCK = re.compile(r"(<!-- settings: ([a-z.]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _PLAIN = {int: "whole number", str: "text", bool: "true or false", dict: "table of texts"}
@@ -59,7 +63,9 @@ def _content(section: str) -> str:
     rows = ["| Key | Meaning | Written as | Default |", "|---|---|---|---|"]
     for name, field in SECTIONS[section].model_fields.items():
         meaning = (field.description or "").replace("|", "\\|")
-        rows.append(f"| `{name}` | {meaning}{_bounds(field)} | {written_as(field)} | {shown_default(field)} |")
+        rows.append(
+            f"| `{field.alias or name}` | {meaning}{_bounds(field)} | {written_as(field)} | {shown_default(field)} |"
+        )
     return "\n".join(rows) + "\n"
 
 
@@ -83,6 +89,8 @@ def shown_default(field: FieldInfo) -> str:
         return "`[" + ", ".join(f'"{item}"' for item in value) + "]`"
     if isinstance(value, float):
         return f'`"{show_duration(value)}"`'
+    if isinstance(value, tuple):
+        return "`[" + ", ".join(f'"{item}"' for item in value) + "]`"
     return f"`{value}`" if isinstance(value, int) else f'`"{value}"`'
 
 

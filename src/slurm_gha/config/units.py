@@ -9,12 +9,21 @@ from slurm_gha.domain.units import LONGEST, parse_duration, parse_memory, parse_
 __all__ = [
     "LONGEST",
     "parse_address",
+    "parse_clock",
     "parse_duration",
     "parse_memory",
     "parse_time_limit",
     "show_duration",
     "show_memory",
 ]
+
+
+def parse_clock(text: str) -> int:
+    """Minutes since midnight of ``08:00``; ``24:00`` is the day's end."""
+    match = re.fullmatch(r"([0-9]{2}):([0-9]{2})", text)
+    if match is None or int(match[2]) > 59 or int(match[1]) * 60 + int(match[2]) > 24 * 60:
+        raise ValueError('must be a time of day from "00:00" to "24:00"')
+    return int(match[1]) * 60 + int(match[2])
 
 
 def parse_address(text: str) -> tuple[str, int]:

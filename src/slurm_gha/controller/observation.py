@@ -8,13 +8,16 @@ from types import MappingProxyType
 
 import anyio
 
+from slurm_gha.controller.news import News
 from slurm_gha.controller.ports import Cluster, GitHubScope
 from slurm_gha.controller.queue_reading import merged
 from slurm_gha.controller.scalesets import ScaleSetBook
+from slurm_gha.controller.told import RunReading, is_late
 from slurm_gha.domain.clock import Clock
 from slurm_gha.domain.job import Job, JobStatus
 from slurm_gha.domain.runner import Registration, Runner, RunnerRecord, name_prefix
 from slurm_gha.domain.slurm import SlurmJob, SlurmStage
+from slurm_gha.domain.told import Told, rank
 from slurm_gha.domain.world import OrphanRegistration, ScopeView, SlurmView, World
 from slurm_gha.github.errors import GitHubError
 from slurm_gha.observe.events import Bus, GitHubReadable, GitHubUnreadable, SlurmReadable, SlurmUnreadable
@@ -72,6 +75,7 @@ class Observer:
         self._clock = clock
         self._bus = bus
         self._readings = {name: _ScopeReading() for name in scopes}
+        self.news = News()
         self._slurm_jobs: dict[int, SlurmJob] = {}
         # Last states of jobs that the listing no longer shows, while their records are open.
         self._vanished: dict[int, SlurmJob] = {}
@@ -193,6 +197,34 @@ class Observer:
             repository.jobs, repository.at, repository.error = jobs, began, None
             self._note_taken(jobs)
 
+    # Single runs, and jobs told of unasked: see told.py for how they are merged with the listings
+
+    async def look_at_run(self, scope: str, repository: str, run_id: int) -> None:
+        """Read one run's jobs. Where that fails, it is looked at again as long as something unsettled speaks of it."""
+        began = self._clock.now()
+        try:
+            jobs = await self._scopes[scope].run(repository, run_id)
+        except GitHubError:
+            return
+        self.news.looked(scope, repository, run_id, RunReading(began, jobs))
+        self._note_taken(jobs)
+
+    def hear(self, word: Told) -> None:
+        """Keep what was told of a job, for the next world."""
+        self.news.hear(word)
+        if word.rank >= rank(JobStatus.IN_PROGRESS) and word.job.runner_name is not None:
+            self._note_taken([replace(word.job, status=JobStatus.IN_PROGRESS)])
+
+    def is_late(self, job: Job, now: float) -> bool:
+        """Whether news of a job comes too late to be trusted by itself."""
+        known = self._readings[job.scope].repositories.get(job.repository)
+        listed_at = known.at if known is not None else None
+        return is_late(job, now, self.news.read_at(job.scope, job.repository, job.run_id, listed_at))
+
+    def lists(self, scope: str, repository: str) -> bool:
+        """Whether the repository is one of those that a look at the scope reads."""
+        return repository in self._readings[scope].repositories
+
     def _note_registrations(self, scope: str, reading: _ScopeReading) -> None:
         """Write down who was first seen online or busy, and remember registrations that belong to nobody."""
         now = self._clock.now()
@@ -249,11 +281,14 @@ class Observer:
 
     def world(self, *, surplus_since: Mapping[str, float], last_tried: Mapping[str, float], draining: bool) -> World:
         """The snapshot of this moment."""
+        now = self._clock.now()
         records = self._journal.open_records()
-        jobs = self._jobs(records)
+        jobs = self._jobs(records, now)
         open_names = {record.name for record in records}
         open_ids = {record.slurm_id for record in records}
-        taken = {job.runner_name: job.id for job in jobs if job.status is JobStatus.IN_PROGRESS and job.runner_name}
+        taken = self.news.takers(now) | {
+            job.runner_name: job.id for job in jobs if job.status is JobStatus.IN_PROGRESS and job.runner_name
+        }
         strays = (j for j in self._slurm_jobs.values() if j.name not in open_names and j.id not in open_ids)
         orphans = (
             OrphanRegistration(scope, registration, self._orphans[scope, registration.id])
@@ -274,10 +309,14 @@ class Observer:
             draining=draining,
         )
 
-    def _jobs(self, records: Iterable[RunnerRecord]) -> tuple[Job, ...]:
-        """What REST lists, without what is left to scale sets, and what they hold."""
+    def _jobs(self, records: Iterable[RunnerRecord], now: float) -> tuple[Job, ...]:
+        """What REST lists and deliveries tell, without what is left to scale sets, and what they hold."""
         listed = (
-            job for reading in self._readings.values() for repo in reading.repositories.values() for job in repo.jobs
+            job
+            for scope, reading in self._readings.items()
+            for job in self.news.jobs(
+                scope, {name: (repo.jobs, repo.at) for name, repo in reading.repositories.items()}, now
+            )
         )
         queues = self._scale_sets
         if queues is None:

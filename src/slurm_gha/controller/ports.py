@@ -65,6 +65,10 @@ class GitHubScope(Protocol):
         """The jobs of the repository's unfinished runs that are queued or in progress."""
         ...
 
+    async def run(self, repository: str, run_id: int) -> tuple[Job, ...]:
+        """The queued and in-progress jobs of one run, with their origin; none where the run is gone."""
+        ...
+
     async def runners(self) -> tuple[Registration, ...]:
         """All registered runners of the scope."""
         ...

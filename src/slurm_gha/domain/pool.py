@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from slurm_gha.domain.allow import EVERYTHING, Allow
 from slurm_gha.domain.labels import Labels
+from slurm_gha.domain.warm import NEVER, Warm
 
 
 class Launcher(StrEnum):
@@ -130,11 +133,25 @@ class Pool:
     scale_set: str = ""
     runner_group: str = ""
     dynamic: Bounds | None = None
+    allow: Allow = EVERYTHING
+    max_runners_per_repository: int | None = None
+    warm: Warm = NEVER
 
     @property
     def scale_set_name(self) -> str:
         """What its scale sets are called on GitHub."""
         return self.scale_set or self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a scope may have of all runners: in proportion to ``weight`` while others want some too; None: no limit."""
+
+    weight: float = 1.0
+    max_runners: int | None = None
+
+
+_EQUAL_SHARE = Share()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +163,8 @@ class Policy:
     ``unconfirmed_after``: how long an intent whose sbatch gave no clear answer is looked for in Slurm.
     ``spent_grace``: how long GitHub is given to remove an ephemeral runner's registration by itself.
     ``handover_max_age``: age at which a JIT configuration minted ahead of its start is minted again.
+    ``shares``: by scope, where they are not the usual. ``scale_sets``: the (scope, pool) whose runners are registered
+    through a scale set.
     """
 
     installation: str
@@ -157,7 +176,14 @@ class Policy:
     spent_grace: float = 60.0
     retry_after: float = 30.0
     handover_max_age: float = 2400.0
+    max_runners_per_repository: int | None = None
+    shares: Mapping[str, Share] = field(default_factory=dict)
+    scale_sets: frozenset[tuple[str, str]] = frozenset()
     pools_by_name: dict[str, Pool] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pools_by_name", {pool.name: pool for pool in self.pools})
+
+    def share_of(self, scope: str) -> Share:
+        """The share of a scope."""
+        return self.shares.get(scope, _EQUAL_SHARE)

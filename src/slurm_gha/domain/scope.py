@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class ScopeKind(StrEnum):
-    REPOSITORY = "repository"
-    ORGANISATION = "organisation"
-    ENTERPRISE = "enterprise"
-
-
 class Source(StrEnum):
     """Where news of a scope's demand comes from. With another one beside it, the poll is the slow backstop."""
 
     POLL = "poll"
     WEBHOOK = "webhook"
     SCALESET = "scaleset"
+
+
+class ScopeKind(StrEnum):
+    REPOSITORY = "repository"
+    ORGANISATION = "organisation"
+    ENTERPRISE = "enterprise"
 
 
 @dataclass(frozen=True, slots=True)

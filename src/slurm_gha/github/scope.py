@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from urllib.parse import quote, urlencode
 
-from slurm_gha.domain.job import Job, JobStatus
+from slurm_gha.domain.job import Job, JobStatus, Origin
 from slurm_gha.domain.runner import Registration
 from slurm_gha.domain.scope import Scope, ScopeKind
 from slurm_gha.github import parse, wire
@@ -15,6 +16,7 @@ from slurm_gha.github.client import GitHubClient
 from slurm_gha.github.errors import Forbidden, GitHubUnavailable, Invalid, NotFound
 from slurm_gha.github.pace import Call
 from slurm_gha.github.permissions import Permission, permissions
+from slurm_gha.github.run import read_run
 from slurm_gha.github.together import together
 from slurm_gha.github.values import Minted
 
@@ -48,6 +50,7 @@ class ScopeClient:
         self._repositories: tuple[str, ...] | None = None
         self._repositories_at = 0.0
         self._demand: dict[str, dict[int, float]] = {}  # repository → run with queued jobs → when last listed
+        self._origins: dict[str, dict[int, Origin | None]] = {}  # of the same runs
         client.budget.expect(scope.name, 1)  # the list of runners
         for repository in (scope.path,) if scope.kind is ScopeKind.REPOSITORY else scope.repositories:
             client.budget.expect(self._look(repository), len(UNFINISHED))
@@ -72,6 +75,7 @@ class ScopeClient:
             self._repositories, self._repositories_at = known, now
             for gone in self._demand.keys() - set(known):
                 del self._demand[gone]
+                self._origins.pop(gone, None)
                 self._client.budget.forget(self._look(gone))
         return known
 
@@ -86,6 +90,7 @@ class ScopeClient:
             self._repositories = None  # deleted or renamed since the list was read, perhaps
             raise
         listed = dict.fromkeys(run for listing in listings for run in listing)
+        origins = self._origins.get(repository, {}) | {n: o for listing in listings for n, o in listing.items()}
         demand = self._demand.setdefault(repository, {})
         unlisted = [run for run, at in demand.items() if run not in listed and began - at < self._unlisted_grace]
         runs = [*listed, *unlisted]
@@ -96,10 +101,15 @@ class ScopeClient:
             if any(job.status is JobStatus.QUEUED for job in jobs):
                 still[run] = began if run in listed else demand[run]
             for job in jobs:
-                found.setdefault(job.id, job)
+                found.setdefault(job.id, replace(job, origin=origins.get(run)))
         self._demand[repository] = still
+        self._origins[repository] = {run: origins[run] for run in still if run in origins}
         self._client.budget.expect(self._look(repository), len(UNFINISHED) + len(runs))
         return tuple(found[number] for number in sorted(found))
+
+    async def run(self, repository: str, run_id: int) -> tuple[Job, ...]:
+        """The queued and in-progress jobs of one run, with their origin; none where the run is gone."""
+        return await read_run(self._client, self._scope.name, repository, run_id)
 
     async def runners(self) -> tuple[Registration, ...]:
         """All registered runners of the scope."""
@@ -156,18 +166,21 @@ class ScopeClient:
         known = await self.repositories() if self._scope.kind is not ScopeKind.ENTERPRISE else self._scope.repositories
         return await permissions(self._client, self._scope, self._prefix(), known[0] if known else None)
 
-    async def _runs(self, repository: str, status: str) -> list[int]:
-        """The ids of the runs in a status. Where GitHub cuts the listing, older ones are asked for by their time."""
+    async def _runs(self, repository: str, status: str) -> dict[int, Origin | None]:
+        """The runs in a status, by id, and what set them going.
+
+        Where GitHub cuts the listing, older ones are asked for by their time.
+        """
         query: dict[str, str | int] = {"status": status, "per_page": 100}
-        found: dict[int, None] = {}
+        found: dict[int, Origin | None] = {}
         while True:
             path = f"/repos/{repository}/actions/runs?{urlencode(query)}"
             page = await self._client.items(path, parse.runs)
             before = len(found)
-            found.update(dict.fromkeys(run.id for run in page))
+            found.update({run.id: run.origin for run in page})
             oldest = min((run.created for run in page if run.created), default="")
             if len(page) < FILTERED_CAP or len(found) == before or not oldest:
-                return list(found)
+                return found
             query["created"] = f"<={oldest}"
 
     async def _jobs_of(self, repository: str, run: int, seen_at: float) -> list[Job]:

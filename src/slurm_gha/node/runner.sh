@@ -58,6 +58,7 @@ job_variables() {
 # control also keeps bash from starting it with SIGINT ignored, which run.sh could not undo.
 start_runner() {
   local output
+  install_hook "$SG_JOB_DIR/runner"
   exec {output}> >(watch_output)
   SG_WATCHER=$!
   set -m

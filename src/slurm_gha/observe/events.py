@@ -189,6 +189,18 @@ class JobUnservable(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JobRefused(Event):
+    """Pools could serve this job by its labels, and none lets it run; ``ground`` is what it is refused for."""
+
+    job_id: int
+    repository: str
+    scope: str
+    ground: str
+    reason: str
+    job_name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PoolBackedOff(Event):
     """Nothing is submitted for the pool before ``until``."""
 
@@ -203,6 +215,50 @@ class PoolRecovered(Event):
     """A pool's back-off is over, by good news."""
 
     pool: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryTaken(Event):
+    """A signed webhook delivery was answered with 2xx; ``outcome`` is a word of ours (docs/administrators/webhooks.md).
+
+    ``delivery`` is GitHub's id of it.
+    """
+
+    scope: str
+    action: str
+    outcome: str
+    delivery: str = ""
+    job_id: int | None = None
+    repository: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryRefused(Event):
+    """What came to the webhook's address was turned away. ``scope`` is empty where it named none of ours.
+
+    ``times``: since the last such event, which comes at most every few seconds.
+    """
+
+    scope: str
+    reason: str
+    times: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveriesMissed(Event):
+    """GitHub's history shows deliveries that never arrived: so many are ``asked`` for again, of ``missed``."""
+
+    scope: str
+    missed: int
+    asked: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatchUpImpossible(Event):
+    """GitHub's history of deliveries cannot be read or used; what gets lost is left to the poll."""
+
+    scope: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,9 +50,11 @@ class Want:
 
     def fits(self, runner: Free) -> bool:
         """Whether the runner may take such a job."""
+        if runner.pool in self.refused_by:
+            return False
         if self.scale_set is not None:
             return runner.scale_set and runner.pool == self.scale_set
-        return not runner.scale_set and satisfies(runner.labels, self.labels) and runner.pool not in self.refused_by
+        return not runner.scale_set and satisfies(runner.labels, self.labels)
 
 
 def plain_want(job: Job) -> Want:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -14,6 +14,8 @@ from slurm_gha.domain.slurm import SlurmStage
 from slurm_gha.domain.world import ScopeView, World
 from slurm_gha.planner.actions import Action, Adopt, CancelStray, Deregister, Forget, Plan, Renew, Withdraw
 from slurm_gha.planner.admission import Admission
+from slurm_gha.planner.ahead import Reserve, reserves, withdrawals
+from slurm_gha.planner.ahead import submissions as ahead_submissions
 from slurm_gha.planner.endings import close
 from slurm_gha.planner.matching import Free, Matching, Want, match
 from slurm_gha.planner.serving import Serving
@@ -22,7 +24,8 @@ from slurm_gha.planner.verdicts import Rank, Use, Verdict, judge, oldest_queued,
 
 def plan(world: World, policy: Policy, now: float) -> Plan:
     """Decide one round. ``now`` is seconds since the epoch; the result does not depend on the order of the inputs."""
-    runners = sorted(world.runners, key=lambda runner: runner.name)
+    runners = tuple(sorted(world.runners, key=lambda runner: runner.name))
+    world = replace(world, runners=runners)
     oldest = oldest_queued(world)
     verdicts = {runner.name: judge(runner, world, policy, now, oldest) for runner in runners}
     serving = Serving(policy)
@@ -31,7 +34,9 @@ def plan(world: World, policy: Policy, now: float) -> Plan:
     surplus_since: dict[str, float] = {}
     failing: dict[str, str] = {}
     matched = _matched(matchings)
-    wanted = matched | _matched(_match_in_doubt(world, serving, verdicts))
+    ahead = reserves(world, policy, verdicts, matched, now)
+    doubtful = _matched(_match_in_doubt(world, serving, verdicts))
+    wanted = matched | doubtful | _kept(ahead)
     for runner in runners:
         verdict = verdicts[runner.name]
         if (verdict.use is Use.FREE and runner.name not in wanted) or _deserted(runner, verdict, world):
@@ -49,7 +54,12 @@ def plan(world: World, policy: Policy, now: float) -> Plan:
     admission = Admission(world, policy, serving, now, verdicts, failing)
     by_name = {runner.name: runner for runner in runners}
     submissions, waiting = admission.admit(matchings, by_name)
-    return Plan((*actions, *submissions), waiting, MappingProxyType(surplus_since))
+    settled = doubtful | {action.name for action in actions if isinstance(action, Withdraw)}
+    crowded_out = admission.crowded_out() if ahead else ()
+    free = withdrawals(ahead, crowded_out, world, verdicts, lambda name: _may_try(name, world, policy, now))
+    actions += [action for action in free if action.name not in settled]
+    early = ahead_submissions(ahead, waiting, world, serving, admission.admit_ahead)
+    return Plan((*actions, *submissions, *early), waiting, MappingProxyType(surplus_since), admission.turns)
 
 
 def needed(world: World, policy: Policy, now: float, name: str) -> bool:
@@ -66,7 +76,10 @@ def needed(world: World, policy: Policy, now: float, name: str) -> bool:
     # A runner that has just taken a job may have taken one that is no longer listed: that does not settle it.
     sure = tuple(other for other in rivals if verdicts[other.name].rank is not Rank.TAKING)
     seen = replace(world, runners=sure, scopes={scope: world.scopes[scope]})
-    return name not in match_scopes(seen, Serving(policy), verdicts)[scope].surplus
+    matching = match_scopes(seen, Serving(policy), verdicts)[scope]
+    if name not in matching.surplus:
+        return True
+    return name in _kept(reserves(seen, policy, verdicts, set(matching.pairs.values()), now))
 
 
 def match_scopes(world: World, serving: Serving, verdicts: Mapping[str, Verdict]) -> dict[str, Matching]:
@@ -105,6 +118,10 @@ def _match_in_doubt(world: World, serving: Serving, verdicts: Mapping[str, Verdi
         return {}
     certain = {n: replace(v, rank=None) if v.rank is Rank.TAKING else v for n, v in verdicts.items()}
     return match_scopes(world, serving, certain)
+
+
+def _kept(found: Iterable[Reserve]) -> set[str]:
+    return {runner.name for reserve in found for runner in reserve.kept}
 
 
 def _matched(matchings: Mapping[str, Matching]) -> set[str]:

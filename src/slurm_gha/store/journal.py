@@ -263,15 +263,17 @@ class Journal:
     def set_meta(self, key: str, value: str) -> None:
         self._write("set_meta", key=key, value=value)
 
-    # SQLite
+    # For the other books of this file: see deliveries.py and scalesets.py
 
     def write(self, query: str, **values: object) -> int:
-        """Run a named statement for a store that shares this file; how many rows it changed."""
+        """Run a named statement; how many rows it changed."""
         return self._write(query, **values)
 
-    def rows(self, query: str, **values: object) -> list[sqlite3.Row]:
-        """The rows of a named statement, for a store that shares this file."""
+    def select(self, query: str, **values: object) -> list[sqlite3.Row]:
+        """The rows of a named query."""
         return self._rows(query, **values)
+
+    # SQLite
 
     def _note(self, query: str, name: str, **values: object) -> bool:
         changed = self._write(query, name=name, **values) > 0

@@ -24,11 +24,11 @@ class ScaleSetStore:
 
     def scale_sets(self) -> Mapping[Place, ScaleSet]:
         """The scale sets as they were last seen."""
-        return {_place(row): _scale_set(row) for row in self._journal.rows("scale_sets")}
+        return {_place(row): _scale_set(row) for row in self._journal.select("scale_sets")}
 
     def sessions(self) -> Mapping[Place, str]:
         """The ids of the sessions that were open last."""
-        rows = self._journal.rows("scale_sets")
+        rows = self._journal.select("scale_sets")
         return {_place(row): row["session_id"] for row in rows if row["session_id"] is not None}
 
     def set_scale_set(self, place: Place, scale_set: ScaleSet) -> None:
@@ -56,7 +56,7 @@ class ScaleSetStore:
     def jobs(self) -> Mapping[Place, Mapping[str, AssignedJob]]:
         """The unfinished jobs by place and id, oldest first."""
         found: dict[Place, dict[str, AssignedJob]] = {}
-        for row in self._journal.rows("scale_set_jobs"):
+        for row in self._journal.select("scale_set_jobs"):
             found.setdefault(_place(row), {})[row["job_id"]] = _job(row)
         return found
 
@@ -96,7 +96,7 @@ class ScaleSetStore:
 
     def done_names(self) -> set[str]:
         """The open runners whose job was called completed."""
-        return {row["name"] for row in self._journal.rows("scale_set_done_names")}
+        return {row["name"] for row in self._journal.select("scale_set_done_names")}
 
 
 def _place(row: sqlite3.Row) -> Place:

@@ -115,11 +115,25 @@ def control_routes(github: GitHub, limits: Limits, token: Secret | None) -> list
             github.scale_sets.move()
         return {}
 
+    def add_app(body: dict[str, Any]) -> Any:
+        app = github.apps.add(body.pop("slug"), body.pop("public_key"), **body)
+        return {"id": app.id, "client_id": app.client_id}
+
+    def install(body: dict[str, Any]) -> Any:
+        return {"id": github.apps.install(body.pop("app"), body.pop("account"), **body).id}
+
+    def suspend(body: dict[str, Any]) -> Any:
+        github.apps.suspend(body["installation"], suspended=body.get("suspended", True))
+        return {}
+
     return [
         Route("/_sim/counters", guarded(lambda _: counters(limits))),
         Route("/_sim/state", guarded(lambda _: picture(github))),
         Route("/_sim/repositories", guarded(add_repository), methods=["POST"]),
         Route("/_sim/tokens", guarded(add_token), methods=["POST"]),
+        Route("/_sim/apps", guarded(add_app), methods=["POST"]),
+        Route("/_sim/installations", guarded(install), methods=["POST"]),
+        Route("/_sim/suspensions", guarded(suspend), methods=["POST"]),
         Route("/_sim/push", guarded(push), methods=["POST"]),
         Route("/_sim/dispatch", guarded(dispatch), methods=["POST"]),
         Route("/_sim/cancel", guarded(cancel), methods=["POST"]),

@@ -16,7 +16,9 @@ import anyio
 from slurm_gha.domain.clock import Clock
 from slurm_gha.testing.github import triggers
 from slurm_gha.testing.github.accounts import Accounts
+from slurm_gha.testing.github.apps import Apps
 from slurm_gha.testing.github.errors import Denied, NotThere
+from slurm_gha.testing.github.hooks import Hooks
 from slurm_gha.testing.github.runners import Addresses, Behaviour, Runners
 from slurm_gha.testing.github.runs import Runs
 from slurm_gha.testing.github.scalesets.sets import ScaleSets
@@ -45,6 +47,7 @@ class GitHub(Accounts):
     ) -> None:
         chance = random.Random(seed)
         super().__init__(clock, chance)
+        self.apps = Apps(self, random.Random(f"{seed}/apps"))
         self.addresses = Addresses(url.rstrip("/"))
         self.behaviour = behaviour or Behaviour()
         self.listeners: list[Callable[[Event], None]] = []
@@ -52,6 +55,7 @@ class GitHub(Accounts):
         self.registration_tokens: dict[str, tuple[str, float]] = {}
         self.version = 0
         self._changed: anyio.Event | None = None
+        self.hooks = Hooks(clock, self.addresses.url, seed)
         self._timers = Timers()
         self._runs = Runs(clock, chance, self._on_job)
         self._runners = Runners(
@@ -153,6 +157,12 @@ class GitHub(Accounts):
         """Cancel one job alone; REST has no call for it, but a run's page can come to it."""
         self.tick()
         self._runs.cancel_job(self._runs.find_job(job_id))
+        self._notify()
+
+    def approve(self, repository: str, run_id: int) -> None:
+        """Let the run's jobs go on that wait for approval."""
+        self.tick()
+        self._runs.approve(self.find_run(repository, run_id))
         self._notify()
 
     def rerun_job(self, job_id: int) -> None:
@@ -361,6 +371,7 @@ class GitHub(Accounts):
 
     def _on_job(self, what: str, job: SimJob) -> None:
         self._tell(f"job.{what}", job.id, job.name)
+        self.hooks.on_job(what, job)
         match what:
             case "queued":
                 self._timers.at(job.queued_at + self.behaviour.queue_limit, lambda: self._queue_check(job))

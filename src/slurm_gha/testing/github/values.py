@@ -32,7 +32,8 @@ class Organisation:
 class Repository:
     """A repository with the files of its default branch. ``version`` grows with every change a listing could show.
 
-    ``variables``: what its workflows find in the context ``vars``.
+    ``variables``: what its workflows find in the context ``vars``. ``protected``: environments whose jobs wait for
+    somebody's approval.
     """
 
     id: int
@@ -46,6 +47,7 @@ class Repository:
     default_branch: str = "main"
     sha: str = "0" * 40
     variables: dict[str, str] = field(default_factory=dict)
+    protected: set[str] = field(default_factory=set)
     version: int = 0
     runs: list[int] = field(default_factory=list)
     open_runs: dict[int, Run] = field(default_factory=dict)
@@ -212,6 +214,8 @@ class Token:
 
     ``scopes`` makes it a classic one; otherwise ``permissions`` (name to read or write) count.
     It sees the repositories and organisations named (lower case); both None: everything.
+    ``app``: it stands for an App that has signed for itself; ``installation``: it was issued to that one, until
+    ``expires_at``.
     """
 
     text: str = field(repr=False)
@@ -222,6 +226,14 @@ class Token:
     repositories: frozenset[str] | None
     organisations: frozenset[str] | None
     limit_per_hour: int
+    app: int | None = None
+    installation: int | None = None
+    expires_at: float | None = None
+
+    @property
+    def account(self) -> str:
+        """What its calls are counted under: all tokens of one installation share a budget."""
+        return self.text if self.installation is None else self.name
 
 
 @dataclass(frozen=True, slots=True)
