@@ -88,3 +88,22 @@ def test_where_count_and_messages_agree_the_jobs_are_those_of_the_messages(
     statistics = Statistics(assigned=len(known), running=sum(job.started_at is not None for job in known))
     found = level(known, statistics, AT, live=live)
     assert sorted(found, key=lambda job: job.job_id) == sorted(known, key=lambda job: job.job_id)
+
+
+@given(assigned_jobs(), counts(), live, takers, st.sets(st.integers(0, 8)))
+def test_what_may_not_run_changes_no_number_and_is_not_what_a_runner_took(
+    known: list[AssignedJob], statistics: Statistics, live: set[str], takers: list[Taker], refused: set[int]
+) -> None:
+    barred = {f"job {number}" for number in refused}
+
+    def may_run(job: AssignedJob) -> bool:
+        return job.job_id not in barred
+
+    plain = level(known, statistics, AT, live=live, takers=takers)
+    found = level(known, statistics, AT, live=live, takers=takers, may_run=may_run)
+    assert len(found) == statistics.assigned
+    assert sum(job.started_at is None for job in found) == sum(job.started_at is None for job in plain)
+    waited = {job.job_id for job in known if job.started_at is None}
+    taken = {job.job_id for job in found if job.started_at is not None} & waited
+    if taken & barred:
+        assert not any(job.started_at is None and may_run(job) for job in found)

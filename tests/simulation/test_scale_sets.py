@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from slurm_gha.domain.allow import Allow
 from slurm_gha.domain.scope import Source
 from slurm_gha.testing.github.faults import Fault, FaultKind
 from slurm_gha.testing.github.scalesets.behaviour import ScaleSetBehaviour
@@ -203,3 +204,83 @@ def test_the_same_seed_tells_the_same_story(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         digests.append(Simulation(rough, tmp_path / name).run().digest)
     assert digests[0] == digests[1]
+
+
+PULL_REQUESTS = {
+    ".github/workflows/pull.yml": """
+name: Pull
+on: pull_request
+jobs:
+  look:
+    runs-on: [self-hosted, small]
+    steps: [{run: make lint}]
+  build:
+    runs-on: [self-hosted, large]
+    steps: [{run: make}]
+  test:
+    needs: build
+    runs-on: [self-hosted, small]
+    steps: [{run: make test}]
+""",
+}
+
+
+class PullRequests:
+    """First forks' alone, then those of branches, and forks' among them; at the end those of forks are closed."""
+
+    def __init__(self) -> None:
+        self.forks: list[int] = []
+        self.own: list[int] = []
+        self.slurm_jobs_for_forks_alone = -1
+
+    async def __call__(self, simulation: Simulation) -> None:
+        github, clock = simulation.github, simulation.clock
+        github.add_repository("lab/contributed", PULL_REQUESTS)
+        for number in range(10):
+            await clock.sleep(5.0)
+            self.forks += [run.id for run in github.pull_request("lab/contributed", number, branch="x", fork=True)]
+        await clock.sleep(900.0)
+        self.slurm_jobs_for_forks_alone = len(simulation.slurm.history)
+        for number in range(10, 40):
+            await clock.sleep(180.0)
+            fork = number % 3 == 0
+            runs = github.pull_request("lab/contributed", number, branch="x", fork=fork)
+            (self.forks if fork else self.own).extend(run.id for run in runs)
+        await clock.sleep(1800.0)
+        for number in self.forks:
+            if github.runs[number].status != "completed":
+                github.cancel_run("lab/contributed", number)
+
+
+@pytest.mark.parametrize("acquire", [False, True])
+def test_forks_cost_no_slurm_job_and_each_pull_request_two_calls(tmp_path: Path, acquire: bool) -> None:
+    # Pushes come after the forks have been alone.
+    pulls = PullRequests()
+    scenario = replace(
+        CALM, allow=Allow(), working=(0.5, 2.0), repositories=1, scale_sets=ScaleSetBehaviour(acquire=acquire)
+    )
+    simulation = Simulation(scenario, tmp_path, meanwhile=pulls)
+    outcome = simulation.run()
+    assert outcome.violations == []
+    assert outcome.unexpected == []
+    github = simulation.github
+    assert pulls.slurm_jobs_for_forks_alone == 0
+    assert all(github.runs[number].status == "completed" for number in (*pulls.forks, *pulls.own))
+    taken = [job for job in github.jobs.values() if job.runner_id is not None]
+    # A runner takes any job that is assigned to its scale set: what is refused there, the runner's hook ends.
+    stray = [job for job in taken if job.run_id in pulls.forks]
+    own = [job for job in github.jobs.values() if job.run_id in pulls.own]
+    assert len(own) == 3 * len(pulls.own)
+    assert all(job in taken or job.conclusion == "skipped" for job in own)
+    runs = len(pulls.forks) + len(pulls.own)
+    looks = sum(count.counted for (_, route), count in simulation.limits.counters.items() if "/actions/runs/" in route)
+    pushes = len({job.run_id for job in github.jobs.values()}) - runs
+    print(
+        f"{len(taken)} jobs on {outcome.slurm_jobs} Slurm jobs, {len(stray)} of them forks' that a runner took; "
+        f"{looks} REST calls for {runs} runs of pull requests and {pushes} of pushes; {outcome.counted} in all"
+    )
+    assert pushes > 5
+    assert looks == 2 * runs
+    assert outcome.counted <= looks + 5
+    assert outcome.slurm_jobs == len(taken)
+    assert acquire is False or not stray

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 from slurm_gha.controller.edges import Edges
 from slurm_gha.controller.loop import Controller
+from slurm_gha.controller.origins import run_of
 from slurm_gha.controller.queue_reading import assigned
 from slurm_gha.controller.scalesets import ScaleSetBook
+from slurm_gha.domain.allow import Answer
+from slurm_gha.domain.job import Job
 from slurm_gha.domain.pool import Policy
 from slurm_gha.domain.scaleset import JobNews, Place, as_job
 from slurm_gha.domain.scope import Scope, Source
@@ -42,10 +45,34 @@ def wanted_scale_sets(policy: Policy, scopes: Mapping[str, Scope]) -> tuple[Want
     )
 
 
-def opened(policy: Policy, edges: Edges, queued: Queued) -> ScaleSetBook:
+class Rules:
+    """What the policy of this moment says of jobs."""
+
+    def __init__(self, policy: Callable[[], Policy]) -> None:
+        self._policy = policy
+        self._serving: tuple[Policy, Serving] | None = None
+
+    def may_run(self, job: Job) -> bool:
+        """Whether a runner is started for it, if it waits."""
+        return bool(self._served().options(job))
+
+    def decided(self, job: Job) -> bool | None:
+        """The same; None as long as it depends on what GitHub has not told."""
+        if self.may_run(job):
+            return True
+        return None if self._served().ruling(job).answer is Answer.UNKNOWN else False
+
+    def _served(self) -> Serving:
+        policy = self._policy()
+        if self._serving is None or self._serving[0] is not policy:
+            self._serving = (policy, Serving(policy))
+        return self._serving[1]
+
+
+def opened(policy: Callable[[], Policy], edges: Edges, queued: Queued) -> ScaleSetBook:
     """The book of what the queues told, as it was when the service last stopped."""
-    book = ScaleSetBook(edges.journal, edges.clock, edges.bus)
-    book.follow({wanted.place: wanted.name for wanted in wanted_scale_sets(policy, queued.scopes)})
+    book = ScaleSetBook(edges.journal, edges.clock, edges.bus, Rules(policy).may_run)
+    book.follow({wanted.place: wanted.name for wanted in wanted_scale_sets(policy(), queued.scopes)})
     return book
 
 
@@ -54,8 +81,14 @@ def queues(
 ) -> ScaleSetSource:
     """The source that reads all queues."""
 
-    def may_run(place: Place, news: JobNews) -> bool:
-        return bool(Serving(policy()).options(as_job(assigned(news, edges.now()), place)))
+    rules = Rules(policy)
+
+    def may_run(place: Place, news: JobNews) -> bool | None:
+        job = book.origins.known(as_job(assigned(news, edges.now()), place))
+        answer = rules.decided(job)
+        if answer is None:
+            controller.ask_for_origin(run_of(job))
+        return answer
 
     def on_error(where: str, error: Exception) -> None:
         told = f"{type(error).__name__}: {error}"

@@ -80,7 +80,7 @@ def assemble(
     """Wire observer, actor, controller, desk and sources. No I/O but the journal's happens here."""
     configured = {**(hooked.scopes if hooked is not None else {}), **(queued.scopes if queued is not None else {})}
     by_queue_alone = {name for name, scope in configured.items() if scope.sources == {Word.SCALESET}}
-    book = opened(policy(), edges, queued) if queued is not None else None
+    book = opened(policy, edges, queued) if queued is not None else None
     observer = Observer(
         installation=policy().installation,
         scopes=edges.scopes,

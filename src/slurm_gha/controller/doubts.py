@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 
 from slurm_gha.domain.hint import Hint
 from slurm_gha.domain.job import JobStatus
@@ -16,7 +17,11 @@ MOST_RUNS = 5
 
 
 def doubtful(world: World, scopes: Collection[str], now: float) -> list[Hint]:
-    """Runs to look at, in scopes that are pushed to, because a runner's state and its job's do not go together."""
+    """Runs to look at, in scopes that are pushed to, because a runner's state and its job's do not go together.
+
+    What scale sets tell of their jobs needs no second look: their queues lose nothing.
+    """
+    world = replace(world, jobs=tuple(job for job in world.jobs if job.scale_set is None))
     return list(dict.fromkeys([*unnamed(world, scopes, now), *unfinished(world, scopes, now)]))
 
 

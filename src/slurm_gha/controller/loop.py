@@ -12,9 +12,10 @@ import anyio
 from slurm_gha.controller.acting import Actor
 from slurm_gha.controller.journey import Journey
 from slurm_gha.controller.observation import Observer
+from slurm_gha.controller.origins import Run, run_of
 from slurm_gha.domain.clock import Clock
 from slurm_gha.domain.hint import Hint
-from slurm_gha.domain.job import Job, JobStatus
+from slurm_gha.domain.job import JobStatus
 from slurm_gha.domain.pool import Policy
 from slurm_gha.domain.runner import Phase
 from slurm_gha.domain.world import World
@@ -25,8 +26,6 @@ from slurm_gha.store.journal import Journal
 
 # A look at a run takes two calls, one at a repository five and one for each unfinished run.
 MANY_RUNS = 4
-# How long to wait for the run of a job before it is asked for again (seconds).
-ASK_AGAIN = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +79,6 @@ class Controller:
         self._hinted_runs: dict[str, set[tuple[str, int]]] = {}
         self._hint = anyio.Event()
         self._read_registrations: dict[str, float] = {}
-        self._asked_origin: dict[int, float] = {}
 
     # What others may tell it
 
@@ -232,7 +230,7 @@ class Controller:
         decided = plan(world, policy, began)
         self._surplus_since, self._turns = decided.surplus_since, decided.turns
         self._journey.explain(decided, began)
-        self._ask_for_origins(decided, began)
+        self._ask_for_origins(decided)
         self._on_round(world, decided)
         await self._actor.act(decided, world, policy)
         if decided.actions:
@@ -248,14 +246,15 @@ class Controller:
             )
         )
 
-    def _ask_for_origins(self, decided: Plan, now: float) -> None:
-        """Look where jobs come from that wait for their runs to be known: each again only after a while."""
-        due: dict[int, Job] = {w.job.id: w.job for w in decided.waiting if w.cause is Cause.ORIGIN}
-        self._asked_origin = {job_id: at for job_id, at in self._asked_origin.items() if job_id in due}
-        for job_id, job in due.items():
-            if now - self._asked_origin.get(job_id, float("-inf")) >= ASK_AGAIN:
-                self._asked_origin[job_id] = now
-                self.nudge(Hint(job.scope, job.repository, job.run_id))
+    def _ask_for_origins(self, decided: Plan) -> None:
+        """Look at the runs whose jobs wait for it to be known whether they may run."""
+        for run in sorted({run_of(entry.job) for entry in decided.waiting if entry.cause is Cause.ORIGIN}):
+            self.ask_for_origin(run)
+
+    def ask_for_origin(self, run: Run) -> None:
+        """Look where a run comes from: again only after a while."""
+        if self._observer.origins.due(run):
+            self.nudge(Hint(*run))
 
     async def _guarded(self, where: str, call: Callable[..., object], *args: object) -> None:
         """The edge of the loop: whatever goes wrong inside is kept as an event, and the next round comes."""

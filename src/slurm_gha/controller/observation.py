@@ -9,6 +9,7 @@ from types import MappingProxyType
 import anyio
 
 from slurm_gha.controller.news import News
+from slurm_gha.controller.origins import Origins
 from slurm_gha.controller.ports import Cluster, GitHubScope
 from slurm_gha.controller.queue_reading import merged
 from slurm_gha.controller.scalesets import ScaleSetBook
@@ -76,6 +77,7 @@ class Observer:
         self._bus = bus
         self._readings = {name: _ScopeReading() for name in scopes}
         self.news = News()
+        self.origins = scale_sets.origins if scale_sets is not None else Origins(clock)
         self._slurm_jobs: dict[int, SlurmJob] = {}
         # Last states of jobs that the listing no longer shows, while their records are open.
         self._vanished: dict[int, SlurmJob] = {}
@@ -196,18 +198,25 @@ class Observer:
         else:
             repository.jobs, repository.at, repository.error = jobs, began, None
             self._note_taken(jobs)
+            if self._scale_sets is not None:
+                self.origins.learn(job for job in jobs if self._scale_sets.covers(job))
 
     # Single runs, and jobs told of unasked: see told.py for how they are merged with the listings
 
     async def look_at_run(self, scope: str, repository: str, run_id: int) -> None:
-        """Read one run's jobs. Where that fails, it is looked at again as long as something unsettled speaks of it."""
+        """Read one run's jobs. Where that fails, it is looked at again as long as something unsettled speaks of it.
+
+        In a scope that is not listed, only its origin counts: its scale sets know of its jobs.
+        """
         began = self._clock.now()
         try:
             jobs = await self._scopes[scope].run(repository, run_id)
         except GitHubError:
             return
-        self.news.looked(scope, repository, run_id, RunReading(began, jobs))
-        self._note_taken(jobs)
+        self.origins.learn(jobs)
+        if scope in self._listed:
+            self.news.looked(scope, repository, run_id, RunReading(began, jobs))
+            self._note_taken(jobs)
 
     def hear(self, word: Told) -> None:
         """Keep what was told of a job, for the next world."""

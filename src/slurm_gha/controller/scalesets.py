@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 
+from slurm_gha.controller.origins import Origins
 from slurm_gha.controller.queue_reading import Reading, Standing, assigned, over, taker
 from slurm_gha.domain.clock import Clock
 from slurm_gha.domain.job import Job
@@ -30,9 +31,16 @@ SURELY_ONLINE = 60.0
 
 
 class ScaleSetBook:
-    """One reading for each place that is followed."""
+    """One reading for each place that is followed. ``may_run``: whether a runner is started for a job, if it waits.
 
-    def __init__(self, journal: Journal, clock: Clock, bus: Bus) -> None:
+    ``origins``: of the runs that were looked at because a message does not tell whether their jobs may run.
+    """
+
+    def __init__(
+        self, journal: Journal, clock: Clock, bus: Bus, may_run: Callable[[Job], bool] = lambda job: True
+    ) -> None:
+        self.origins = Origins(clock)
+        self._may_run = may_run
         self._store = ScaleSetStore(journal)
         self._clock = clock
         self._bus = bus
@@ -248,12 +256,15 @@ class ScaleSetBook:
     def jobs(self, runners: Sequence[tuple[RunnerRecord, SlurmJob | None]]) -> tuple[Job, ...]:
         """The unfinished jobs of all scale sets, as many as GitHub counts; ``runners`` are those of open records."""
         return tuple(
-            as_job(job, place)
+            self._job(job, place)
             for place, reading in self._readings.items()
             for job in self._jobs_at(
                 reading, [(r, s) for r, s in runners if r.scale_set and (r.scope, r.pool) == (place.scope, place.pool)]
             )
         )
+
+    def _job(self, job: AssignedJob, place: Place) -> Job:
+        return self.origins.known(as_job(job, place))
 
     def _jobs_at(
         self, reading: Reading, runners: Sequence[tuple[RunnerRecord, SlurmJob | None]]
@@ -273,6 +284,7 @@ class ScaleSetBook:
             takers=[each for each in takers if each is not None],
             labels=reading.labels,
             not_before=now - UNNAMED_FOR if listening else float("-inf"),
+            may_run=lambda job: self._may_run(self._job(job, reading.place)),
         )
 
     def registration(self, record: RunnerRecord, slurm: SlurmJob | None) -> Registration | None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from slurm_gha.domain.job import JobStatus
 from slurm_gha.domain.pool import Policy
 from slurm_gha.domain.runner import Phase
 from slurm_gha.domain.scaleset import Place
 from slurm_gha.domain.world import World
+from slurm_gha.planner.serving import Serving
 
 
 def capacity(world: World, policy: Policy, place: Place, now: float) -> int:
     """Jobs that the place's scale set can have at the same time, those that it has included.
 
     None while nothing may be started: draining, the pool in back-off, Slurm unreadable. One more than there are runners
-    while a pool that failed is on trial.
+    while a pool that failed is on trial. Jobs that wait and may not run (yet) take no room from those that may.
     """
     pool = policy.pools_by_name.get(place.pool)
     if pool is None or place.scope not in pool.scopes or world.draining or not world.slurm.readable:
@@ -26,4 +28,10 @@ def capacity(world: World, policy: Policy, place: Place, now: float) -> int:
         if now < trouble.until:
             return 0
         most = min(most, own + 1)
-    return max(0, most)
+    serving = Serving(policy)
+    idle = sum(
+        job.status is JobStatus.QUEUED and not serving.options(job)
+        for job in world.jobs
+        if (job.scope, job.scale_set) == (place.scope, place.pool)
+    )
+    return max(0, most) + idle

@@ -7,7 +7,7 @@ are not there.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 
 from slurm_gha.domain.labels import Labels
@@ -34,16 +34,19 @@ def level(
     takers: Iterable[Taker] = (),
     labels: Labels = frozenset(),
     not_before: float = float("-inf"),
+    may_run: Callable[[AssignedJob], bool] = lambda job: True,
 ) -> tuple[AssignedJob, ...]:
     """The unfinished jobs, exactly ``statistics.assigned`` of them, those without ``started_at`` wanting a runner.
 
     ``at``: when the count was taken. ``live``: our runners that have not ended. ``takers``: see there; one that took
     its job after the count, and after ``not_before``, stands for a job that was waiting then. ``labels`` are those of
-    jobs without a name.
+    jobs without a name. ``may_run``: those that may not have no runner of their own, so where a job is taken and it is
+    not known which, it is rather one of the others; and where one is too many, it is rather one of them.
     """
     jobs = sorted(known, key=lambda job: (job.queued_at, job.job_id))
     started = [job for job in jobs if job.started_at is not None]
-    waiting = [job for job in jobs if job.started_at is None]
+    # First those that may not run, then the oldest ones.
+    waiting = sorted((job for job in jobs if job.started_at is None), key=may_run)
     alive = [job for job in started if job.runner_name in live]
     over = [job for job in started if job.runner_name not in live]
     # A job that runs on a live runner of ours runs, even where the count is not that far yet.
@@ -57,15 +60,21 @@ def level(
     ]
     # What runs without a name: first those that we take for waiting and that are too many, then nobody knows which.
     while len(running) < running_count:
-        job = waiting.pop(0) if len(waiting) > waiting_count else _anonymous(len(running), "running", at, labels)
+        many = len(waiting) > waiting_count
+        job = _likeliest(waiting, may_run) if many else _anonymous(len(running), "running", at, labels)
         running.append(_taken(job, unnamed.pop(0) if unnamed else None, at))
-    # The oldest ones are dropped: what has come to its end unseen is among them.
+    # Of those that may run, the oldest ones are dropped: what has come to its end unseen is among them.
     waiting = waiting[max(0, len(waiting) - waiting_count) :]
     waiting += [_anonymous(number, "waiting", at, labels) for number in range(waiting_count - len(waiting))]
     for taker in unnamed:
         if waiting and taker.since > max(at - COUNT_LAG, not_before):
-            running.append(_taken(waiting.pop(0), taker, at))
+            running.append(_taken(_likeliest(waiting, may_run), taker, at))
     return tuple(sorted([*running, *waiting], key=lambda job: (job.queued_at, job.job_id)))
+
+
+def _likeliest(waiting: list[AssignedJob], may_run: Callable[[AssignedJob], bool]) -> AssignedJob:
+    """The job that a runner took, removed from those that wait."""
+    return waiting.pop(next((number for number, job in enumerate(waiting) if may_run(job)), 0))
 
 
 def _taken(job: AssignedJob, taker: Taker | None, at: float) -> AssignedJob:

@@ -118,7 +118,6 @@ class Serving:
             return None
         if want.scale_set is not None:
             return Option(pool, pool.labels, pool.request) if pool.name == want.scale_set else None
-            return None
         if satisfies(pool.labels, want.labels):
             return Option(pool, pool.labels, pool.request)
         if not asked.asks or asked.mistakes or not _takes(pool, want.labels, asked):

@@ -32,6 +32,8 @@ QUIET = 0.5
 CAPACITY_LOOK = 5.0
 # How often to see whether other pools are configured (seconds).
 PLACES_LOOK = 5.0
+# How long an announced job is kept that cannot be taken yet (seconds); GitHub announces what nobody takes anew.
+ANNOUNCED_FOR = 600.0
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 60.0
 # How long the end of the service waits for the end of its sessions (seconds).
@@ -84,7 +86,8 @@ class ScaleSetSource:
     """Keeps each scale set, and a session of it, and listens. ``clients`` by scope.
 
     ``owner``: who we are to other controllers. ``wanted`` gives the scale sets as they should be, now; ``capacity`` is
-    how many jobs one can have at the same time; ``may_run`` tells whether an available job is to be taken.
+    how many jobs one can have at the same time; ``may_run`` tells whether an available job is to be taken, None as long
+    as that is not known.
     ``doubtful``: whether something ended of which no answer since then has told, so that it is worth asking anew.
     ``on_error``: hears of what nobody foresaw.
     """
@@ -98,7 +101,7 @@ class ScaleSetSource:
         *,
         owner: str,
         capacity: Callable[[Place], int],
-        may_run: Callable[[Place, JobNews], bool] = lambda place, news: True,
+        may_run: Callable[[Place, JobNews], bool | None] = lambda place, news: True,
         doubtful: Callable[[Place], bool] = lambda place: False,
         on_error: Callable[[str, Exception], None] = lambda where, error: None,
     ) -> None:
@@ -113,6 +116,8 @@ class ScaleSetSource:
         self._on_error = on_error
         self._sessions: dict[Place, Session] = {}
         self._sets: dict[Place, ScaleSet] = {}
+        # Announced jobs by request, with the time until which they are kept.
+        self._announced: dict[Place, dict[int, tuple[JobNews, float]]] = {}
         self._running = anyio.CancelScope()
 
     async def run(self, woken: Callable[[], None]) -> None:
@@ -195,8 +200,7 @@ class ScaleSetSource:
         last = 0
         while True:
             message = await self._next(place, last, woken)
-            if message is not None:
-                await self._acquire(place, message)
+            await self._acquire(place, message)
             self._book.heard(place, message)
             if message is not None:
                 number = message.id
@@ -281,7 +285,10 @@ class ScaleSetSource:
                 group.cancel_scope.cancel()
 
             group.start_soon(poll)
-            await self._look_after(place, told, woken)
+            try:
+                await self._look_after(place, told, woken)
+            except GitHubError as error:
+                failures.append(error)
             group.cancel_scope.cancel()
         if failures:
             raise failures[0]
@@ -298,19 +305,30 @@ class ScaleSetSource:
             await self._clock.sleep(CAPACITY_LOOK)
             if self._book.assigned(place) >= told < self._capacity(place) or self._doubtful(place):
                 return
+            await self._acquire(place, None)
 
-    async def _acquire(self, place: Place, message: Message) -> None:
+    async def _acquire(self, place: Place, message: Message | None) -> None:
         """Take what is available and may run, as far as there is room; what is taken comes as assigned."""
-        available = [
-            news.request_id
-            for news in message.news
-            if news.kind is NewsKind.AVAILABLE and news.request_id and self._may_run(place, news)
-        ]
-        assigned = message.statistics.assigned if message.statistics is not None else self._book.assigned(place)
+        now, news = self._clock.now(), message.news if message is not None else ()
+        kept = self._announced.pop(place, {})
+        open_ = {number: known for number, known in kept.items() if known[1] > now}
+        for item in news:
+            if item.kind is NewsKind.AVAILABLE and item.request_id:
+                open_[item.request_id] = (item, now + ANNOUNCED_FOR)
+            else:
+                open_.pop(item.request_id, None)
+        if not open_:
+            return
+        answers = {number: self._may_run(place, item) for number, (item, _) in open_.items()}
+        counted = message.statistics if message is not None else None
+        assigned = counted.assigned if counted is not None else self._book.assigned(place)
         room = max(0, self._capacity(place) - assigned)
-        if available[:room]:
-            ids = available[:room]
+        ids = [number for number, answer in answers.items() if answer][:room]
+        self._announced[place] = {number: known for number, known in open_.items() if answers[number] is not False}
+        if ids:
             await self._in_session(place, lambda session: self._client(place).acquire(session, ids))
+            for number in ids:
+                self._announced[place].pop(number, None)
 
     def _client(self, place: Place) -> ScaleSetClient:
         return self._clients[place.scope]

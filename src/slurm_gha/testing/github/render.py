@@ -200,9 +200,18 @@ def run(url: str, found: Run) -> dict[str, Any]:
             "committer": {"name": found.actor, "email": f"{found.actor}@github.test"},
         },
         "repository": in_short,
-        "head_repository": in_short,
+        "head_repository": _fork_of(in_short) if _is_of_fork(found) else in_short,
         "referenced_workflows": [],
     }
+
+
+def _is_of_fork(found: Run) -> bool:
+    return bool(found.payload.get("pull_request", {}).get("head", {}).get("repo", {}).get("fork"))
+
+
+def _fork_of(repository: dict[str, Any]) -> dict[str, Any]:
+    """Somebody's fork of a repository, in short."""
+    return {**repository, "id": repository["id"] + 1_000_000_000, "fork": True}
 
 
 def job(url: str, found: SimJob) -> dict[str, Any]:

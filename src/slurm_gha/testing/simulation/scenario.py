@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from slurm_gha.domain.allow import EVERYTHING, Allow
 from slurm_gha.domain.labels import normalise
 from slurm_gha.domain.pool import Handover, Policy, Pool, SlurmRequest
 from slurm_gha.domain.scope import Source
@@ -36,6 +37,7 @@ class Scenario:
     ``pushed``: how webhooks are sent and lost, for the source webhook.
     ``working``: the hours from the beginning in which pushes come (None: always), and in which the pools small and
     large keep ``ready`` runners; these are replaced at the age of ``recycle_after`` seconds.
+    ``allow``: what every pool lets run.
     """
 
     seed: int = 1
@@ -62,6 +64,7 @@ class Scenario:
     working: tuple[float, float] | None = None
     ready: int = 0
     recycle_after: float = 1800.0
+    allow: Allow = EVERYTHING
 
     @property
     def heard_by(self) -> frozenset[Source]:
@@ -95,6 +98,7 @@ class Scenario:
                 max_runners=most,
                 idle_timeout=180.0,
                 warm=self._warm(),
+                allow=self.allow,
             )
             for name, cpus, most in sizes
         ]
@@ -106,6 +110,7 @@ class Scenario:
             runner_dir="/opt/runner",
             max_runners=4,
             idle_timeout=180.0,
+            allow=self.allow,
         )
         every = (*pools, both)
         queued = {(SCOPE, pool.name) for pool in every} if Source.SCALESET in self.sources else set()
