@@ -272,7 +272,7 @@ class ScaleSetSource:
 
     async def _poll(self, place: Place, last: int, woken: Callable[[], None]) -> tuple[Message | None] | None:
         """One poll's answer; None where it was given up, to be asked anew."""
-        told = self._capacity(place)
+        told = self._to_tell(place)
         answers: list[tuple[Message | None]] = []
         failures: list[GitHubError] = []
         async with anyio.create_task_group() as group:
@@ -303,20 +303,28 @@ class ScaleSetSource:
             woken()
         while True:
             await self._clock.sleep(CAPACITY_LOOK)
-            if self._book.assigned(place) >= told < self._capacity(place) or self._doubtful(place):
+            many = self._book.assigned(place) + len(self._announced.get(place, ())) >= told
+            if (many and told < self._to_tell(place)) or self._doubtful(place):
                 return
             await self._acquire(place, None)
+
+    def _to_tell(self, place: Place) -> int:
+        """Our capacity as GitHub is told of it: announced jobs that may not run (yet) take no room from others."""
+        capacity = self._capacity(place)
+        barred = sum(not self._may_run(place, item) for item, _ in self._announced.get(place, {}).values())
+        return capacity + barred if capacity else 0
 
     async def _acquire(self, place: Place, message: Message | None) -> None:
         """Take what is available and may run, as far as there is room; what is taken comes as assigned."""
         now, news = self._clock.now(), message.news if message is not None else ()
-        kept = self._announced.pop(place, {})
+        kept = self._announced.get(place, {})
         open_ = {number: known for number, known in kept.items() if known[1] > now}
         for item in news:
             if item.kind is NewsKind.AVAILABLE and item.request_id:
                 open_[item.request_id] = (item, now + ANNOUNCED_FOR)
             else:
                 open_.pop(item.request_id, None)
+        self._announced[place] = open_
         if not open_:
             return
         answers = {number: self._may_run(place, item) for number, (item, _) in open_.items()}
@@ -324,11 +332,10 @@ class ScaleSetSource:
         assigned = counted.assigned if counted is not None else self._book.assigned(place)
         room = max(0, self._capacity(place) - assigned)
         ids = [number for number, answer in answers.items() if answer][:room]
-        self._announced[place] = {number: known for number, known in open_.items() if answers[number] is not False}
         if ids:
             await self._in_session(place, lambda session: self._client(place).acquire(session, ids))
             for number in ids:
-                self._announced[place].pop(number, None)
+                open_.pop(number, None)
 
     def _client(self, place: Place) -> ScaleSetClient:
         return self._clients[place.scope]
