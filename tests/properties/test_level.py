@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -107,3 +109,16 @@ def test_what_may_not_run_changes_no_number_and_is_not_what_a_runner_took(
     taken = {job.job_id for job in found if job.started_at is not None} & waited
     if taken & barred:
         assert not any(job.started_at is None and may_run(job) for job in found)
+
+
+@given(assigned_jobs(), counts(), live, takers, st.sets(st.integers(0, 8)))
+def test_what_github_took_back_comes_on_top_of_its_count(
+    known: list[AssignedJob], statistics: Statistics, live: set[str], takers: list[Taker], lost: set[int]
+) -> None:
+    names = {f"job {number}" for number in lost}
+    jobs = [replace(job, taken_back_at=AT) if job.job_id in names and job.started_at is None else job for job in known]
+    taken_back = {job.job_id for job in jobs if job.taken_back_at is not None}
+    found = level(jobs, statistics, AT, live=live, takers=takers)
+    assert len(found) == statistics.assigned + len(taken_back)
+    assert {job.job_id for job in found if job.taken_back_at is not None} == taken_back
+    assert not any(job.started_at is not None for job in found if job.taken_back_at is not None)

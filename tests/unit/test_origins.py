@@ -19,6 +19,7 @@ from slurm_gha.domain.allow import Allow
 from slurm_gha.domain.job import Job, JobStatus, Origin
 from slurm_gha.domain.pool import Policy, Pool, SlurmRequest
 from slurm_gha.domain.scaleset import JobNews, Message, NewsKind, Place, ScaleSet, Statistics
+from slurm_gha.domain.told import Told
 from slurm_gha.domain.world import SlurmView, World
 from slurm_gha.github.errors import GitHubUnavailable
 from slurm_gha.observe.events import Bus
@@ -110,6 +111,29 @@ def test_a_look_at_a_run_tells_whether_its_jobs_may_run(bench: Bench) -> None:
 def test_what_the_look_shows_of_jobs_is_left_to_the_queue(bench: Bench) -> None:
     bench.look(2)
     assert bench.world().jobs == ()
+
+
+def test_a_look_tells_that_a_job_which_was_taken_back_does_not_come_again(bench: Bench) -> None:
+    """The run still has a job called n, and none called m."""
+    bench.assigned(("n", 2), ("m", 2))
+    lost = (JobNews(NewsKind.COMPLETED, name, name=name, run_id=2, result="canceled") for name in ("n", "m"))
+    bench.book.heard(PLACE, Message(2, tuple(lost), Statistics()))
+    bench.look(2)
+    assert [job.name for job in bench.world().jobs] == ["m", "n"]
+    bench.clock.at += 10.0
+    bench.look(2)
+    assert [(job.name, job.taken_back) for job in bench.world().jobs] == [("n", True)]
+    ended = replace(job(2), name="n", status=JobStatus.COMPLETED)
+    bench.observer.hear(Told(ended, bench.clock.at))
+    assert bench.world().jobs == ()
+
+
+def test_no_runner_is_started_for_a_job_that_was_taken_back(bench: Bench) -> None:
+    bench.assigned(("a", 1), event="push")
+    assert any(isinstance(action, Submit) for action in plan(bench.world(), POLICY, NOW).actions)
+    bench.book.heard(PLACE, Message(2, (JobNews(NewsKind.COMPLETED, "a", result="canceled"),), Statistics()))
+    assert bench.causes() == {"a": None}
+    assert plan(bench.world(), POLICY, NOW).actions == ()
 
 
 def test_a_push_needs_no_look(bench: Bench) -> None:

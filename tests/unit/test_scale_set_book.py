@@ -107,10 +107,57 @@ def test_a_message_that_comes_again_changes_nothing_and_is_there_after_a_restart
 def test_assigned_again_after_being_taken_back(bench: Bench) -> None:
     bench.listens()
     bench.hear(news(ASSIGNED), assigned=1)
-    bench.hear(news(COMPLETED, result="canceled"), assigned=0)
-    assert bench.jobs() == {}
+    for _ in range(2):
+        bench.hear(news(COMPLETED, result="canceled"), assigned=0)
+        assert bench.jobs() == {"a": (JobStatus.QUEUED, None)}
+        assert [job.taken_back for job in bench.book.jobs(())] == [True]
+        bench.clock.at += 100.0
     bench.hear(news(ASSIGNED), assigned=1)
     assert bench.jobs() == {"a": (JobStatus.QUEUED, None)}
+    assert [job.taken_back for job in bench.book.jobs(())] == [False]
+
+
+def test_what_does_not_come_again_is_counted_on_for_a_while_only(bench: Bench) -> None:
+    bench.listens()
+    bench.hear(news(ASSIGNED, "a"), news(ASSIGNED, "b"), assigned=2)
+    bench.hear(news(COMPLETED, "a", result="canceled"), assigned=1)
+    assert set(bench.jobs()) == {"a", "b"}
+    bench.clock.at += 599.0
+    assert set(bench.jobs()) == {"a", "b"}
+    bench.clock.at += 2.0
+    assert set(bench.jobs()) == {"b"}
+    bench.book.heard(PLACE, None)
+    book = bench.again()
+    book.opened(PLACE, "s-1", Statistics(assigned=1), fresh=False)
+    assert {job.name for job in book.jobs(())} == {"b"}
+
+
+def test_what_was_taken_back_is_remembered_by_the_next_life(bench: Bench) -> None:
+    bench.listens()
+    bench.hear(news(ASSIGNED), assigned=1)
+    bench.hear(news(COMPLETED, result="canceled"), assigned=0)
+    book = bench.again()
+    book.opened(PLACE, "s-1", Statistics(), fresh=False)
+    assert [(job.name, job.taken_back) for job in book.jobs(())] == [("a", True)]
+
+
+def test_a_job_that_had_started_is_over_when_it_is_called_cancelled(bench: Bench) -> None:
+    bench.listens()
+    bench.hear(news(ASSIGNED), news(STARTED, runner_name="r"), assigned=1, running=1)
+    bench.hear(news(COMPLETED, result="canceled", runner_name="r"), assigned=0)
+    assert bench.jobs() == {}
+
+
+def test_a_job_that_comes_to_another_scale_set_does_not_come_again(bench: Bench) -> None:
+    other = Place("lab", "other")
+    bench.book.follow({PLACE: "small", other: "other"})
+    bench.listens()
+    bench.book.opened(other, "s-2", Statistics(), fresh=True)
+    bench.book.settle(other)
+    bench.hear(news(ASSIGNED), assigned=1)
+    bench.hear(news(COMPLETED, result="canceled"), assigned=0)
+    bench.book.heard(other, Message(2, (news(ASSIGNED),), Statistics(assigned=1)))
+    assert [(job.name, job.scale_set, job.taken_back) for job in bench.book.jobs(())] == [("a", "other", False)]
 
 
 def test_messages_of_before_the_session_do_not_count(bench: Bench) -> None:

@@ -71,7 +71,9 @@ class Rules:
 
 def opened(policy: Callable[[], Policy], edges: Edges, queued: Queued) -> ScaleSetBook:
     """The book of what the queues told, as it was when the service last stopped."""
-    book = ScaleSetBook(edges.journal, edges.clock, edges.bus, Rules(policy).may_run)
+    book = ScaleSetBook(
+        edges.journal, edges.clock, edges.bus, Rules(policy).may_run, lambda: policy().reassignment_grace
+    )
     book.follow({wanted.place: wanted.name for wanted in wanted_scale_sets(policy(), queued.scopes)})
     return book
 

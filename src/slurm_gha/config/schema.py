@@ -177,6 +177,11 @@ class TimeoutSettings(Table):
         le=3600,
         description="Age at which a configuration handed over in advance is renewed; GitHub refuses it after an hour.",
     )
+    reassignment_grace: Duration = _policy_duration(
+        "reassignment_grace",
+        "How long runners stay for a job that a scale set lost before any runner had it: GitHub assigns it anew, "
+        "unless somebody has cancelled it.",
+    )
 
 
 class ScopeSettings(Table):

@@ -17,11 +17,13 @@ from slurm_gha.controller.told import RunReading, is_late
 from slurm_gha.domain.clock import Clock
 from slurm_gha.domain.job import Job, JobStatus
 from slurm_gha.domain.runner import Registration, Runner, RunnerRecord, name_prefix
+from slurm_gha.domain.scaleset import AssignedJob
 from slurm_gha.domain.slurm import SlurmJob, SlurmStage
 from slurm_gha.domain.told import Told, rank
 from slurm_gha.domain.world import OrphanRegistration, ScopeView, SlurmView, World
 from slurm_gha.github.errors import GitHubError
 from slurm_gha.observe.events import Bus, GitHubReadable, GitHubUnreadable, SlurmReadable, SlurmUnreadable
+from slurm_gha.planner.verdicts import LISTING_LAG
 from slurm_gha.slurm.errors import SlurmError
 from slurm_gha.store.journal import Journal
 
@@ -198,6 +200,7 @@ class Observer:
         else:
             repository.jobs, repository.at, repository.error = jobs, began, None
             self._note_taken(jobs)
+            self._settle_taken_back(scope, name, jobs, began)
             if self._scale_sets is not None:
                 self.origins.learn(job for job in jobs if self._scale_sets.covers(job))
 
@@ -214,13 +217,34 @@ class Observer:
         except GitHubError:
             return
         self.origins.learn(jobs)
+        self._settle_taken_back(scope, repository, jobs, began, run_id)
         if scope in self._listed:
             self.news.looked(scope, repository, run_id, RunReading(began, jobs))
             self._note_taken(jobs)
 
+    def _settle_taken_back(
+        self, scope: str, repository: str, jobs: Iterable[Job], began: float, run_id: int | None = None
+    ) -> None:
+        """A job that its scale set lost comes again only if its run, read later, still has it."""
+        if self._scale_sets is None:
+            return
+        unfinished = {(job.run_id, job.name) for job in jobs}
+
+        def is_over(job: AssignedJob) -> bool:
+            read = job.run_id > 0 and run_id in (None, job.run_id)
+            later = job.taken_back_at is not None and began > job.taken_back_at + LISTING_LAG
+            return read and later and (job.run_id, job.name) not in unfinished
+
+        self._scale_sets.over(scope, repository, is_over)
+
     def hear(self, word: Told) -> None:
         """Keep what was told of a job, for the next world."""
         self.news.hear(word)
+        told = word.job
+        if told.status is JobStatus.COMPLETED and self._scale_sets is not None:
+            self._scale_sets.over(
+                told.scope, told.repository, lambda job: (job.run_id, job.name) == (told.run_id, told.name)
+            )
         if word.rank >= rank(JobStatus.IN_PROGRESS) and word.job.runner_name is not None:
             self._note_taken([replace(word.job, status=JobStatus.IN_PROGRESS)])
 

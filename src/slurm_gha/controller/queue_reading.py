@@ -68,6 +68,7 @@ def merged(one: ScopeView, other: ScopeView) -> ScopeView:
 def assigned(news: JobNews, now: float, before: AssignedJob | None = None) -> AssignedJob:
     """The job of an item; ``before`` is what was known of it. Assigned again, it has not started."""
     if before is not None:
+        before = replace(before, taken_back_at=None)
         return before if news.kind is NewsKind.STARTED else replace(before, started_at=None, runner_name=None)
     queued_at = news.queued_at if news.queued_at is not None and news.queued_at < now else now
     return AssignedJob(

@@ -32,13 +32,20 @@ SURELY_ONLINE = 60.0
 
 class ScaleSetBook:
     """One reading for each place that is followed. ``may_run``: whether a runner is started for a job, if it waits.
+    ``grace``: seconds for which a job that GitHub took back is counted on to come again.
 
     ``origins``: of the runs that were looked at because a message does not tell whether their jobs may run.
     """
 
     def __init__(
-        self, journal: Journal, clock: Clock, bus: Bus, may_run: Callable[[Job], bool] = lambda job: True
+        self,
+        journal: Journal,
+        clock: Clock,
+        bus: Bus,
+        may_run: Callable[[Job], bool] = lambda job: True,
+        grace: Callable[[], float] = lambda: 600.0,
     ) -> None:
+        self._grace = grace
         self.origins = Origins(clock)
         self._may_run = may_run
         self._store = ScaleSetStore(journal)
@@ -156,6 +163,7 @@ class ScaleSetBook:
                 jobs = dict(reading.jobs)
                 for news in message.news:
                     self._note(place, jobs, news, now)
+                    self._come_elsewhere(place, news)
             reading.jobs = jobs
             self._tell(place, message, now)
             reading.latest = message.statistics or reading.latest
@@ -168,17 +176,46 @@ class ScaleSetBook:
     def settle(self, place: Place) -> None:
         """No message is waiting: from now on, the count of the latest message is that of the present."""
         reading = self._readings[place]
-        reading.settled, reading.quiet_at = True, self._clock.now()
+        now = self._clock.now()
+        reading.settled, reading.quiet_at = True, now
         self._count(reading)
+        self._forget(reading, [job for job in reading.jobs.values() if not self._counts(job, now)])
 
     def _count(self, reading: Reading) -> None:
-        place = reading.place
         if reading.latest is not None:
             reading.statistics, reading.statistics_at, reading.latest = reading.latest, self._clock.now(), None
             if reading.statistics.assigned == 0 and reading.jobs:
                 # Nothing is assigned: what was never called completed is over all the same.
-                self._store.forget_jobs(place)
-                reading.jobs.clear()
+                self._forget(reading, [job for job in reading.jobs.values() if job.taken_back_at is None])
+
+    def _counts(self, job: AssignedJob, now: float) -> bool:
+        """Whether the job is counted on: not where it was taken back and did not come again for long."""
+        return job.taken_back_at is None or now - job.taken_back_at < self._grace()
+
+    def _come_elsewhere(self, place: Place, news: JobNews) -> None:
+        """What is assigned to one scale set does not come again to another."""
+        if news.kind is NewsKind.AVAILABLE:
+            return
+        for other, reading in self._readings.items():
+            job = reading.jobs.get(news.job_id)
+            if other != place and other.scope == place.scope and job is not None and job.taken_back_at is not None:
+                self._forget(reading, [job])
+
+    def _forget(self, reading: Reading, jobs: Iterable[AssignedJob]) -> None:
+        for job in jobs:
+            self._store.forget_job(reading.place, job.job_id)
+            del reading.jobs[job.job_id]
+
+    def over(self, scope: str, repository: str, is_over: Callable[[AssignedJob], bool]) -> None:
+        """Another source tells of a repository's jobs: which of those that were taken back will not come again."""
+        for place, reading in self._readings.items():
+            if place.scope == scope:
+                gone = [
+                    job
+                    for job in reading.jobs.values()
+                    if job.taken_back_at is not None and job.repository == repository and is_over(job)
+                ]
+                self._forget(reading, gone)
 
     def waits_for_quiet(self, place: Place) -> bool:
         """Whether messages from before the session may still be waiting."""
@@ -196,12 +233,16 @@ class ScaleSetBook:
             return
         before = jobs.get(news.job_id)
         if news.kind is NewsKind.COMPLETED:
-            if before is not None:
+            started = before is not None and before.started_at is not None
+            cancelled = news.result in ("canceled", "cancelled")
+            if before is not None and cancelled and not started:
+                jobs[news.job_id] = replace(before, taken_back_at=before.taken_back_at or now)
+                self._store.set_job(place, jobs[news.job_id])
+            elif before is not None:
                 del jobs[news.job_id]
                 self._store.forget_job(place, news.job_id)
-            started = before is not None and before.started_at is not None
             # One that was cancelled before it started has left its runner as it was.
-            if news.runner_name and (started or news.result not in ("canceled", "cancelled")):
+            if news.runner_name and (started or not cancelled):
                 self._store.busy(news.runner_name, now)
                 self._store.done(news.runner_name, now)
                 self._done.add(news.runner_name)
@@ -277,7 +318,7 @@ class ScaleSetBook:
         if len(self._done) > 2 * len(runners) + 1000:
             self._done = self._store.done_names()
         return level(
-            reading.jobs.values(),
+            [job for job in reading.jobs.values() if self._counts(job, now)],
             reading.statistics,
             reading.statistics_at,
             live={record.name for record, slurm in runners if not over(record, slurm)},

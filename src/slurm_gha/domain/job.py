@@ -42,7 +42,8 @@ class Job:
     """One workflow job. Times are seconds since the epoch.
 
     ``origin`` is None where only the job itself is known yet, not its run. ``scale_set`` is the pool to whose scale
-    set GitHub has assigned it: no other pool's runner can get it.
+    set GitHub has assigned it: no other pool's runner can get it. ``taken_back``: GitHub has taken that back, and may
+    assign it anew: runners stay for it, none is started.
     """
 
     id: int
@@ -62,3 +63,4 @@ class Job:
     runner_name: str | None = None
     origin: Origin | None = None
     scale_set: str | None = None
+    taken_back: bool = False

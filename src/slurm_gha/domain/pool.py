@@ -163,6 +163,7 @@ class Policy:
     ``unconfirmed_after``: how long an intent whose sbatch gave no clear answer is looked for in Slurm.
     ``spent_grace``: how long GitHub is given to remove an ephemeral runner's registration by itself.
     ``handover_max_age``: age at which a JIT configuration minted ahead of its start is minted again.
+    ``reassignment_grace``: how long a job that GitHub took back from a scale set is counted on to come again.
     ``shares``: by scope, where they are not the usual. ``scale_sets``: the (scope, pool) whose runners are registered
     through a scale set.
     """
@@ -176,6 +177,7 @@ class Policy:
     spent_grace: float = 60.0
     retry_after: float = 30.0
     handover_max_age: float = 2400.0
+    reassignment_grace: float = 600.0
     max_runners_per_repository: int | None = None
     shares: Mapping[str, Share] = field(default_factory=dict)
     scale_sets: frozenset[tuple[str, str]] = frozenset()

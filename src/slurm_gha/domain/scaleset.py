@@ -78,7 +78,9 @@ class ScaleSet:
 class AssignedJob:
     """A job that GitHub has assigned to a scale set and not called completed, as far as the messages tell.
 
-    ``started_at``: when GitHub said that ``runner_name`` has it (seconds since the epoch).
+    ``started_at``: when GitHub said that ``runner_name`` has it (seconds since the epoch). ``taken_back_at``: when
+    GitHub called it cancelled although no runner had had it. That is what a user's cancellation looks like, and also
+    what is said of a job that found no runner in time and will be assigned again.
     """
 
     job_id: str
@@ -91,6 +93,7 @@ class AssignedJob:
     queued_at: float
     started_at: float | None = None
     runner_name: str | None = None
+    taken_back_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -139,4 +142,5 @@ def as_job(job: AssignedJob, place: Place) -> Job:
         runner_name=job.runner_name if running else None,
         origin=origin_of(job.event, job.workflow_ref),
         scale_set=place.pool,
+        taken_back=job.taken_back_at is not None,
     )

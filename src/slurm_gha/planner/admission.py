@@ -68,7 +68,7 @@ class Admission:
         entries: dict[int, Entry] = {}
         kinds: dict[tuple[str, str, Want], Kind] = {}
         for place, job in enumerate(queued):
-            if job.id in covered:
+            if job.id in covered or job.taken_back:
                 continue
             key = (job.scope, job.repository, self._serving.want(job))
             if key not in kinds:
@@ -83,6 +83,8 @@ class Admission:
             if job.id in covered:
                 name = covered[job.id]
                 waiting.append(Waiting(job, _covered_by(runners[name]), name))
+            elif job.taken_back:
+                waiting.append(Waiting(job, "GitHub has taken it back, and assigns it anew or not"))
             elif entry is None:
                 waiting.append(self._without_options(job))
             elif entry.settled:

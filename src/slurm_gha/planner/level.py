@@ -38,12 +38,16 @@ def level(
 ) -> tuple[AssignedJob, ...]:
     """The unfinished jobs, exactly ``statistics.assigned`` of them, those without ``started_at`` wanting a runner.
 
+    With them those that GitHub took back: it does not count them.
+
     ``at``: when the count was taken. ``live``: our runners that have not ended. ``takers``: see there; one that took
     its job after the count, and after ``not_before``, stands for a job that was waiting then. ``labels`` are those of
     jobs without a name. ``may_run``: those that may not have no runner of their own, so where a job is taken and it is
     not known which, it is rather one of the others; and where one is too many, it is rather one of them.
     """
-    jobs = sorted(known, key=lambda job: (job.queued_at, job.job_id))
+    every = sorted(known, key=lambda job: (job.queued_at, job.job_id))
+    taken_back = [job for job in every if job.taken_back_at is not None]
+    jobs = [job for job in every if job.taken_back_at is None]
     started = [job for job in jobs if job.started_at is not None]
     # First those that may not run, then the oldest ones.
     waiting = sorted((job for job in jobs if job.started_at is None), key=may_run)
@@ -69,7 +73,7 @@ def level(
     for taker in unnamed:
         if waiting and taker.since > max(at - COUNT_LAG, not_before):
             running.append(_taken(_likeliest(waiting, may_run), taker, at))
-    return tuple(sorted([*running, *waiting], key=lambda job: (job.queued_at, job.job_id)))
+    return tuple(sorted([*running, *waiting, *taken_back], key=lambda job: (job.queued_at, job.job_id)))
 
 
 def _likeliest(waiting: list[AssignedJob], may_run: Callable[[AssignedJob], bool]) -> AssignedJob:

@@ -78,7 +78,10 @@ def job_order(job: Job) -> tuple[float, int]:
 
 def match(jobs: Iterable[Job], runners: Iterable[Free], want: Callable[[Job], Want] = plain_want) -> Matching:
     """A maximum matching of one scope's queued jobs and free runners; the same for any order of the inputs."""
-    job_classes = _grouped(sorted(jobs, key=job_order), want)
+    # Jobs that may not come again take no runner from those that are there.
+    job_classes = _grouped(
+        sorted(jobs, key=lambda job: (job.taken_back, *job_order(job))), lambda job: (job.taken_back, want(job))
+    )
     runner_classes = _grouped(
         sorted(runners, key=lambda r: (r.rank, r.since, r.name)),
         lambda r: (r.rank, tuple(sorted(r.labels)), r.pool, r.scale_set),
@@ -86,7 +89,7 @@ def match(jobs: Iterable[Job], runners: Iterable[Free], want: Callable[[Job], Wa
     demand = [len(members) for _, members in job_classes]
     # Runner classes of the best rank first; the rest of the key makes the order of equals independent of the inputs.
     supply = sorted(runner_classes, key=lambda item: item[0])
-    flow = _flow(demand, [wanted for wanted, _ in job_classes], [members for _, members in supply])
+    flow = _flow(demand, [wanted for (_, wanted), _ in job_classes], [members for _, members in supply])
     pairs: dict[int, str] = {}
     taken = [0] * len(job_classes)
     surplus: list[str] = []

@@ -76,6 +76,7 @@ class ScaleSetStore:
             queued_at=job.queued_at,
             started_at=job.started_at,
             runner_name=optional_text(job.runner_name),
+            taken_back_at=job.taken_back_at,
         )
 
     def forget_job(self, place: Place, job_id: str) -> None:
@@ -123,4 +124,5 @@ def _job(row: sqlite3.Row) -> AssignedJob:
         queued_at=row["queued_at"],
         started_at=row["started_at"],
         runner_name=row["runner_name"],
+        taken_back_at=row["taken_back_at"],
     )

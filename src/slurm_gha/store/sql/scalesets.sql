@@ -24,10 +24,11 @@ SELECT * FROM scale_set_job ORDER BY scope, pool, queued_at, job_id;
 
 -- name: set_scale_set_job
 INSERT OR REPLACE INTO scale_set_job (
-    scope, pool, job_id, repository, name, workflow_ref, run_id, event, labels, queued_at, started_at, runner_name
+    scope, pool, job_id, repository, name, workflow_ref, run_id, event, labels, queued_at, started_at, runner_name,
+    taken_back_at
 ) VALUES (
     :scope, :pool, :job_id, :repository, :name, :workflow_ref, :run_id, :event, :labels, :queued_at, :started_at,
-    :runner_name
+    :runner_name, :taken_back_at
 );
 
 -- name: forget_scale_set_job
