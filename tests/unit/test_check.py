@@ -18,7 +18,7 @@ from slurm_gha.config.loading import load
 from slurm_gha.domain.pool import Bounds, Container, GpuBound, Launcher, Pool, SlurmRequest
 from slurm_gha.github.budget import BudgetSnapshot
 from slurm_gha.github.errors import Forbidden, GitHubError, GitHubUnavailable
-from slurm_gha.github.permissions import Permission, Standing
+from slurm_gha.github.permissions import Permission, Sight, Standing
 from slurm_gha.slurm.errors import SlurmUnreachable, SubmissionRefused
 
 TOKEN = "ghp_" + "Ab1" * 12
@@ -58,7 +58,7 @@ class FakeGitHub:
             raise self._error
         return BudgetSnapshot(5000, self._remaining, 0.0, None, 0, 0, 0, 0, 0, 0, {})
 
-    async def permissions(self) -> tuple[Permission, ...]:
+    async def permissions(self, sight: Sight) -> tuple[Permission, ...]:
         standing = Standing.MISSING if self._missing else Standing.GRANTED
         return (
             Permission("repository permission Administration: read", "list runners", Standing.GRANTED),

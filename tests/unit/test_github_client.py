@@ -30,7 +30,7 @@ from slurm_gha.github.errors import (
     RunnerBusy,
 )
 from slurm_gha.github.pace import Limits
-from slurm_gha.github.permissions import Standing
+from slurm_gha.github.permissions import LIST, MANAGE, Sight, Standing
 from slurm_gha.github.scope import UNFINISHED, ScopeClient
 
 REPOSITORY = Scope("one", "https://github.test/o/r", API, ScopeKind.REPOSITORY, "o/r")
@@ -672,6 +672,10 @@ def test_permissions_are_named_without_side_effects() -> None:
         on("GET", runners, Reply(403, {"message": "Resource not accessible"}, accepted))
         on("GET", runs, Reply(404))
         assert await standing(bench, REPOSITORY) == [missing, missing, missing]
+        without = await ScopeClient(bench.client, REPOSITORY).permissions(Sight.NOTHING)
+        assert [permission.purpose for permission in without] == [LIST, MANAGE]
+        (*_, pulls) = await ScopeClient(bench.client, REPOSITORY).permissions(Sight.PULL_REQUESTS)
+        assert pulls.purpose == "tell where pull requests of o/r come from"
         found = await ScopeClient(bench.client, REPOSITORY).permissions()
         assert "Administration" in found[0].name
         assert "administration=read" in found[0].detail

@@ -72,7 +72,7 @@ async def _ask(settings: Settings, examined: Examined, offline: bool) -> list[An
         for table in settings.scope_tables
         if table.name in examined.tokens
     }
-    answers += await inquiry.ask_github(desks)
+    answers += await inquiry.ask_github(desks, inquiry.sights(settings.scopes, settings.policy().pools))
     queues = {
         table.name: open_queues(table, examined.tokens[table.name])
         for table in settings.scope_tables

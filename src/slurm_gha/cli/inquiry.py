@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
+from types import MappingProxyType
 from typing import Protocol
 
 import anyio
@@ -14,9 +15,10 @@ import anyio.to_thread
 
 from slurm_gha.config.mistakes import shown
 from slurm_gha.domain.pool import Launcher, Pool, SlurmRequest
+from slurm_gha.domain.scope import Scope, Source
 from slurm_gha.github.budget import BudgetSnapshot
 from slurm_gha.github.errors import GitHubError
-from slurm_gha.github.permissions import Permission, Standing
+from slurm_gha.github.permissions import Permission, Sight, Standing
 from slurm_gha.images import mirror
 from slurm_gha.planner.sizing import largest
 from slurm_gha.slurm.errors import SlurmError, SubmissionRefused
@@ -55,7 +57,7 @@ class GitHubDesk(Protocol):
 
     async def rate(self) -> BudgetSnapshot: ...
 
-    async def permissions(self) -> tuple[Permission, ...]: ...
+    async def permissions(self, sight: Sight) -> tuple[Permission, ...]: ...
 
 
 GitHubDesks = Mapping[str, AbstractAsyncContextManager[GitHubDesk]]
@@ -112,7 +114,20 @@ async def _try(desk: SlurmDesk, subject: str, called: str, request: SlurmRequest
     return Answer(Verdict.TRUE, subject, f"Slurm accepts {called}{said}")
 
 
-async def ask_github(desks: GitHubDesks) -> list[Answer]:
+def sights(scopes: Iterable[Scope], pools: Sequence[Pool]) -> dict[str, Sight]:
+    """What is read of each scope's runs: where scale sets alone tell of jobs, only what they do not tell."""
+    asking = frozenset[str]().union(*(pool.scopes for pool in pools if pool.allow.asks))
+    return {
+        scope.name: Sight.JOBS
+        if scope.sources != {Source.SCALESET}
+        else Sight.PULL_REQUESTS
+        if scope.name in asking
+        else Sight.NOTHING
+        for scope in scopes
+    }
+
+
+async def ask_github(desks: GitHubDesks, sights: Mapping[str, Sight] = MappingProxyType({})) -> list[Answer]:
     """For each scope, by name: the token's rate limit and permissions. Scopes are asked at the same time."""
     found: dict[str, list[Answer]] = {}
 
@@ -121,7 +136,8 @@ async def ask_github(desks: GitHubDesks) -> list[Answer]:
         try:
             async with opening as desk:
                 found[name] = [_rate(subject, await desk.rate())]
-                found[name] += [_permission(subject, permission) for permission in await desk.permissions()]
+                permissions = await desk.permissions(sights.get(name, Sight.JOBS))
+                found[name] += [_permission(subject, permission) for permission in permissions]
         except GitHubError as error:
             found[name] = [Answer(Verdict.FALSE, subject, f"GitHub: {_line(error)}")]
 

@@ -62,6 +62,7 @@ def merged(one: ScopeView, other: ScopeView) -> ScopeView:
         None if one.runners_at is None or other.runners_at is None else min(one.runners_at, other.runners_at),
         one.jobs_error or other.jobs_error,
         one.runners_error or other.runners_error,
+        {**one.queues, **other.queues},
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
+from types import MappingProxyType
 
 from slurm_gha.controller.origins import Origins
 from slurm_gha.controller.queue_reading import Reading, Standing, assigned, over, taker
@@ -383,4 +384,5 @@ class ScaleSetBook:
         times = [reading.quiet_at for reading in readings]
         heard = min((at for at in times if at is not None), default=None) if None not in times else None
         trouble = next((f"scale set {r.name}: {r.trouble}" for r in readings if r.trouble is not None), None)
-        return ScopeView(scope, heard, heard, trouble, trouble)
+        queues = {r.place.pool: ScopeView(scope, r.quiet_at, r.quiet_at, r.trouble, r.trouble) for r in readings}
+        return ScopeView(scope, heard, heard, trouble, trouble, MappingProxyType(queues))

@@ -67,6 +67,11 @@ class Allow:
         """Whether there is anything it does not allow."""
         return self != EVERYTHING
 
+    @property
+    def asks(self) -> bool:
+        """Whether it depends on what a scale set's messages do not tell of pull requests."""
+        return not self.forks or bool(self.branches or self.actors)
+
     def rule(self, job: Job) -> Ruling:
         """Whether the job may run."""
         if self.repositories and not _any_matches(_lower(self.repositories), job.repository.lower()):

@@ -17,7 +17,8 @@ class ScopeView:
     """When a scope was last read without error. A time is when the reading *began*; None means never.
 
     ``jobs_error`` and ``runners_error`` tell why the latest reading failed; while one is set, what is known
-    is old, and nothing is taken away because of it.
+    is old, and nothing is taken away because of it. ``queues``: the same for the scale set of each pool that has one;
+    what is wrong with one of them is wrong with the scope, but touches no other pool's runners.
     """
 
     name: str
@@ -25,6 +26,7 @@ class ScopeView:
     runners_at: float | None = None
     jobs_error: str | None = None
     runners_error: str | None = None
+    queues: Mapping[str, ScopeView] = field(default_factory=lambda: MappingProxyType({}), hash=False)
 
     @property
     def jobs_readable(self) -> bool:
@@ -33,6 +35,10 @@ class ScopeView:
     @property
     def runners_readable(self) -> bool:
         return self.runners_at is not None and self.runners_error is None
+
+    def of(self, pool: str, *, scale_set: bool) -> ScopeView:
+        """What counts for a pool's runners: those of a scale set hear of jobs by their queue alone."""
+        return self.queues.get(pool, self) if scale_set else self
 
 
 @dataclass(frozen=True, slots=True)

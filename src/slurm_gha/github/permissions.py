@@ -45,6 +45,20 @@ class Standing(StrEnum):
     UNKNOWN = "unknown"
 
 
+class Sight(StrEnum):
+    """What is read of a scope's runs. NOTHING: scale sets tell all that is needed."""
+
+    JOBS = "jobs"
+    PULL_REQUESTS = "pull requests"
+    NOTHING = "nothing"
+
+    def purpose(self, repository: str | None = None) -> str:
+        """What the permission to read them is for."""
+        if self is Sight.JOBS:
+            return "see jobs" if repository is None else f"see the jobs of {repository}"
+        return f"tell where pull requests{'' if repository is None else f' of {repository}'} come from"
+
+
 @dataclass(frozen=True, slots=True)
 class Permission:
     """One permission by the names GitHub's settings pages use, what it is for, and whether the holder has it."""
@@ -57,24 +71,26 @@ class Permission:
 
 
 async def permissions(
-    client: GitHubClient, scope: Scope, prefix: str, repository: str | None
+    client: GitHubClient, scope: Scope, prefix: str, repository: str | None, sight: Sight = Sight.JOBS
 ) -> tuple[Permission, ...]:
     """The permissions that serving the scope takes. ``repository``: one of its repositories, to read runs of.
+
+    ``sight``: what is read of them.
 
     Raises GitHubError: Forbidden where nothing can be told for the token is refused, NotInstalled for an App;
     GitHubUnavailable and RateLimited, which say nothing about permissions.
     """
     if client.installed is not None:
-        return await _of_app(client, scope, prefix)
+        return await _of_app(client, scope, prefix, sight)
     answer = await _look(client, f"{prefix}/actions/runners?per_page=1")
     refusal = _refusal(f"{prefix}/actions/runners", answer)
     scopes = classic_scopes(answer)
     found = _of_classic(scope.kind, scopes, refusal) if scopes is not None else _of_fine_grained(scope.kind, refusal)
-    if repository is not None:
+    if repository is not None and sight is not Sight.NOTHING:
         path = f"/repos/{repository}/actions/runs"
         refusal = _refusal(path, await _look(client, f"{path}?per_page=1"))
         name = f"{_ACTIONS[1]}: read" if scopes is None else "scope repo"
-        found.append(_by_read(name, _see(repository), refusal))
+        found.append(_by_read(name, sight.purpose(repository), refusal))
     return tuple(found)
 
 
@@ -113,24 +129,24 @@ def _of_fine_grained(kind: ScopeKind, refusal: str) -> list[Permission]:
     ]
 
 
-async def _of_app(client: GitHubClient, scope: Scope, prefix: str) -> tuple[Permission, ...]:
+async def _of_app(client: GitHubClient, scope: Scope, prefix: str, sight: Sight) -> tuple[Permission, ...]:
     """What the installation was granted tells everything, without trying."""
     assert client.installed is not None
     installed = await client.installed(prefix)
     if scope.kind is ScopeKind.ENTERPRISE:
         name = f"scope {_CLASSIC[scope.kind][0]} of a classic token"
         return (Permission(name, MANAGE, Standing.MISSING, _ENTERPRISE_ONLY, "App"),)
-    found = [
-        granted(installed, *_RUNNERS[scope.kind], "write", MANAGE),
-        granted(installed, *_ACTIONS, "read", "see jobs"),
-    ]
+    found = [granted(installed, *_RUNNERS[scope.kind], "write", MANAGE)]
+    if sight is Sight.NOTHING:
+        return tuple(found)
+    found.append(granted(installed, *_ACTIONS, "read", sight.purpose()))
     if not installed.every_repository and scope.kind is ScopeKind.ORGANISATION:
         for repository in scope.repositories[:MOST_LOOKED_AT]:
             try:
                 await client.installed(f"/repos/{quote(repository, safe='/')}")
             except NotInstalled as error:
                 name = f"access to the repository {repository}"
-                found.append(Permission(name, _see(repository), Standing.MISSING, str(error), "App"))
+                found.append(Permission(name, sight.purpose(repository), Standing.MISSING, str(error), "App"))
     return tuple(found)
 
 
@@ -167,7 +183,3 @@ def _refusal(path: str, answer: wire.Answer) -> str:
 
 def _by_read(name: str, purpose: str, refusal: str) -> Permission:
     return Permission(name, purpose, Standing.MISSING if refusal else Standing.GRANTED, refusal)
-
-
-def _see(repository: str) -> str:
-    return f"see the jobs of {repository}"

@@ -15,7 +15,7 @@ from slurm_gha.github.budget import BudgetSnapshot
 from slurm_gha.github.client import GitHubClient
 from slurm_gha.github.errors import Forbidden, GitHubUnavailable, Invalid, NotFound
 from slurm_gha.github.pace import Call
-from slurm_gha.github.permissions import Permission, permissions
+from slurm_gha.github.permissions import Permission, Sight, permissions
 from slurm_gha.github.run import read_run
 from slurm_gha.github.together import together
 from slurm_gha.github.values import Minted
@@ -161,10 +161,12 @@ class ScopeClient:
         await self._client.look("/rate_limit")
         return self.budget()
 
-    async def permissions(self) -> tuple[Permission, ...]:
+    async def permissions(self, sight: Sight = Sight.JOBS) -> tuple[Permission, ...]:
         """What the token may do of what is needed here, found out by reading alone."""
-        known = await self.repositories() if self._scope.kind is not ScopeKind.ENTERPRISE else self._scope.repositories
-        return await permissions(self._client, self._scope, self._prefix(), known[0] if known else None)
+        known = self._scope.repositories
+        if self._scope.kind is not ScopeKind.ENTERPRISE and sight is not Sight.NOTHING:
+            known = await self.repositories()
+        return await permissions(self._client, self._scope, self._prefix(), known[0] if known else None, sight)
 
     async def _runs(self, repository: str, status: str) -> dict[int, Origin | None]:
         """The runs in a status, by id, and what set them going.

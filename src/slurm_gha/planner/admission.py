@@ -17,7 +17,7 @@ from slurm_gha.planner.census import Census, Held, Place
 from slurm_gha.planner.fairness import ELDERS_TURN, Entry, FairOrder, Kind
 from slurm_gha.planner.matching import Matching, Want, job_order
 from slurm_gha.planner.serving import Option, Serving
-from slurm_gha.planner.verdicts import Use, Verdict
+from slurm_gha.planner.verdicts import Use, Verdict, view_of
 
 
 class Admission:
@@ -213,8 +213,7 @@ def _submit(option: Option, job: Job) -> Submit:
 def _on_trial(runner: Runner, verdict: Verdict, world: World) -> bool:
     """Until it is closed, even an ended runner may turn out a failure; unless GitHub cannot be asked about it."""
     if verdict.use is Use.ENDED:
-        view = world.scopes.get(runner.record.scope)
-        return view is not None and view.runners_readable
+        return view_of(runner, world).runners_readable
     return verdict.use is not Use.LOST
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from slurm_gha.domain.pool import Policy, Pool
 from slurm_gha.domain.runner import Runner
 from slurm_gha.domain.slurm import SlurmStage
 from slurm_gha.domain.warm import LAST_MOMENT
-from slurm_gha.domain.world import World
+from slurm_gha.domain.world import ScopeView, World
 from slurm_gha.planner.actions import Cause, Submit, Waiting, Withdraw
 from slurm_gha.planner.census import Place, places
 from slurm_gha.planner.serving import Serving
@@ -20,7 +20,7 @@ from slurm_gha.planner.verdicts import Rank, Use, Verdict
 class Reserve:
     """One pool's free runners in one scope: ``kept`` (best first), ``missing``, and ``worn`` ones to take away now.
 
-    ``yielding``: those of the kept that may make room for a job, in that order.
+    ``yielding``: those of the kept that may make room for a job, in that order. ``scale_set``: whether they are one's.
     """
 
     pool: Pool
@@ -29,6 +29,7 @@ class Reserve:
     missing: int = 0
     worn: tuple[Runner, ...] = ()
     yielding: tuple[Runner, ...] = ()
+    scale_set: bool = False
 
 
 def reserves(
@@ -50,14 +51,14 @@ def reserves(
     found = []
     for pool, wanted in warm:
         for scope in sorted(pool.scopes & world.scopes.keys()):
+            queued = (scope, pool.name) in policy.scale_sets
             plain = [
                 runner
                 for runner in free.get((pool.name, scope), ())
                 # Runners that were made to measure for some job fit few others.
-                if runner.record.labels == pool.labels
-                and runner.record.scale_set == ((scope, pool.name) in policy.scale_sets)
+                if runner.record.labels == pool.labels and runner.record.scale_set == queued
             ]
-            found.append(_reserve(pool, scope, wanted, plain, verdicts, now))
+            found.append(replace(_reserve(pool, scope, wanted, plain, verdicts, now), scale_set=queued))
     return tuple(found)
 
 
@@ -113,7 +114,7 @@ def withdrawals(
         if verdicts[runner.name].use is Use.LEAVING:  # its room will be there soon
             _relieved(short, runner.record.pool, runner.record.scope)
     for reserve in found:
-        view = world.scopes[reserve.scope]
+        view = _view(world, reserve)
         if not (view.jobs_readable and view.runners_readable):
             continue
         for runner in reserve.worn:
@@ -123,6 +124,11 @@ def withdrawals(
         for runner in reserve.yielding:
             if may_try(runner.name) and _relieved(short, reserve.pool.name, reserve.scope):
                 yield Withdraw(runner.name, "kept ready, but a queued job needs its room")
+
+
+def _view(world: World, reserve: Reserve) -> ScopeView:
+    view = world.scopes[reserve.scope]
+    return view.of(reserve.pool.name, scale_set=reserve.scale_set)
 
 
 @dataclass(slots=True)
@@ -164,7 +170,7 @@ def submissions(
         for option in serving.options(entry.job)
     }
     for reserve in found:
-        view = world.scopes[reserve.scope]
+        view = _view(world, reserve)
         if not (view.jobs_readable and view.runners_readable) or (reserve.pool.name, reserve.scope) in closed:
             continue
         for _ in range(reserve.missing):

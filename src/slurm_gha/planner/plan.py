@@ -11,7 +11,7 @@ from slurm_gha.domain.labels import Labels
 from slurm_gha.domain.pool import Handover, Policy
 from slurm_gha.domain.runner import Runner, name_prefix
 from slurm_gha.domain.slurm import SlurmStage
-from slurm_gha.domain.world import ScopeView, World
+from slurm_gha.domain.world import World
 from slurm_gha.planner.actions import Action, Adopt, CancelStray, Deregister, Forget, Plan, Renew, Withdraw
 from slurm_gha.planner.admission import Admission
 from slurm_gha.planner.ahead import Reserve, reserves, withdrawals
@@ -19,7 +19,7 @@ from slurm_gha.planner.ahead import submissions as ahead_submissions
 from slurm_gha.planner.endings import close
 from slurm_gha.planner.matching import Free, Matching, Want, match
 from slurm_gha.planner.serving import Serving
-from slurm_gha.planner.verdicts import Rank, Use, Verdict, judge, oldest_queued, registration_gone
+from slurm_gha.planner.verdicts import Rank, Use, Verdict, judge, oldest_queued, registration_gone, view_of
 
 
 def plan(world: World, policy: Policy, now: float) -> Plan:
@@ -65,7 +65,7 @@ def plan(world: World, policy: Policy, now: float) -> Plan:
 def needed(world: World, policy: Policy, now: float, name: str) -> bool:
     """Whether a runner that is about to start is still counted on. In doubt (nothing readable), it is."""
     runner = next((runner for runner in world.runners if runner.name == name), None)
-    if runner is None or not _scope(world, runner).jobs_readable:
+    if runner is None or not view_of(runner, world).jobs_readable:
         return True
     scope = runner.record.scope
     rivals = [other for other in world.runners if other.record.scope == scope]
@@ -162,7 +162,7 @@ def _deserted(runner: Runner, verdict: Verdict, world: World) -> bool:
 def _overstaying(
     runner: Runner, world: World, policy: Policy, now: float, deserted_since: float | None
 ) -> Action | None:
-    if deserted_since is None or not (_scope(world, runner).runners_readable and world.slurm.readable):
+    if deserted_since is None or not (view_of(runner, world).runners_readable and world.slurm.readable):
         return None
     # It may have been surplus long before: the wait begins with the last sign of life.
     signs = (at for at in (runner.record.busy_at, runner.record.finished_at) if at is not None)
@@ -179,7 +179,7 @@ def _stuck(runner: Runner, verdict: Verdict, world: World, policy: Policy, now: 
     if slurm.stage is SlurmStage.HELD:
         return Withdraw(record.name, f"held by Slurm: {slurm.reason or slurm.state}", failure=True)
     starting = verdict.rank is Rank.STARTING and slurm.stage is SlurmStage.RUNNING and slurm.started_at is not None
-    if starting and _scope(world, runner).runners_readable and now - (slurm.started_at or now) > policy.start_timeout:
+    if starting and view_of(runner, world).runners_readable and now - (slurm.started_at or now) > policy.start_timeout:
         return Withdraw(record.name, f"not online {policy.start_timeout:.0f} s after its start", failure=True)
     return None
 
@@ -188,7 +188,7 @@ def _surplus(
     runner: Runner, verdict: Verdict, world: World, policy: Policy, now: float, since: float | None
 ) -> Action | None:
     """A free runner that no queued job needs. One that is just starting is told so at its claim instead."""
-    view = _scope(world, runner)
+    view = view_of(runner, world)
     if since is None or not (view.jobs_readable and world.slurm.readable):
         return None
     record = runner.record
@@ -251,7 +251,3 @@ def _orphans(world: World, policy: Policy, now: float) -> list[Action]:
 
 def _may_try(name: str, world: World, policy: Policy, now: float) -> bool:
     return now - world.last_tried.get(name, float("-inf")) >= policy.retry_after
-
-
-def _scope(world: World, runner: Runner) -> ScopeView:
-    return world.scopes.get(runner.record.scope, ScopeView(runner.record.scope))

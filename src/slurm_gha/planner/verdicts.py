@@ -84,10 +84,16 @@ def judge(runner: Runner, world: World, policy: Policy, now: float, oldest: Olde
     return Verdict(Use.FREE, Rank.PENDING if slurm is not None else Rank.SUBMITTED)
 
 
+def view_of(runner: Runner, world: World) -> ScopeView:
+    """How well that is known which its runner's fate depends on."""
+    record = runner.record
+    return world.scopes.get(record.scope, ScopeView(record.scope)).of(record.pool, scale_set=record.scale_set)
+
+
 def registration_gone(runner: Runner, world: World) -> bool:
     """Whether a complete listing, begun after the registration was made, no longer shows it."""
     minted = runner.record.minted_at
-    view = world.scopes.get(runner.record.scope, ScopeView(runner.record.scope))
+    view = view_of(runner, world)
     if minted is None or runner.registration is not None:
         return False
     return view.runners_readable and view.runners_at is not None and view.runners_at > minted + LISTING_LAG
@@ -102,7 +108,7 @@ def _unidentified_job(runner: Runner, world: World, oldest: Oldest, now: float) 
         busy_at = _ended_unseen_at(runner)
     if busy_at is None:
         return registration is not None and registration.busy
-    view = world.scopes.get(runner.record.scope, ScopeView(runner.record.scope))
+    view = view_of(runner, world)
     listed_since = view.jobs_at is not None and view.jobs_at > busy_at + LISTING_LAG
     return not listed_since and now - busy_at < UNIDENTIFIED_JOB and _may_be_listed(runner, oldest, busy_at)
 
