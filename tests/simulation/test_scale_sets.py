@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from slurm_gha.domain.allow import Allow
 from slurm_gha.domain.scope import Source
+from slurm_gha.domain.warm import LAST_MOMENT
 from slurm_gha.testing.github.faults import Fault, FaultKind
 from slurm_gha.testing.github.scalesets.behaviour import ScaleSetBehaviour
 from slurm_gha.testing.simulation.run import Outcome, Simulation
@@ -285,3 +287,46 @@ def test_forks_cost_no_slurm_job_and_each_pull_request_two_calls(tmp_path: Path,
     assert outcome.counted <= looks + 5
     assert outcome.slurm_jobs == len(taken)
     assert acquire is False or not stray
+
+
+READY = replace(CALM, hours=6.0, working=(1.0, 6.0), pushes_per_hour=1.5, ready=2, recycle_after=1800.0)
+
+
+class Idle:
+    """Looks in working hours at what the scale sets count, and whose runners are there without a job."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+        self.ready: list[int] = []
+        self.outside: set[str] = set()
+        self.counted: list[int] = []
+
+    async def __call__(self, simulation: Simulation) -> None:
+        github, clock, sets = simulation.github, simulation.clock, simulation.github.scale_sets
+        while True:
+            await clock.sleep(30.0)
+            idle = [runner for runner in github.runners.values() if runner.online and not runner.busy]
+            self.outside |= {runner.name for runner in idle if runner.scale_set_id is None}
+            if 3600.0 + 300.0 < clock.now() - EPOCH < READY.end:
+                self.looks += 1
+                self.ready.append(len(idle))
+                self.counted.append(sum(sets.statistics(each).idle for each in sets.sets.values()))
+
+
+def test_runners_kept_ready_are_those_of_scale_sets(tmp_path: Path) -> None:
+    idle = Idle()
+    cold, warm = play(replace(READY, ready=0), tmp_path / "cold"), play(READY, tmp_path / "warm", idle)
+    quick = sum(wait < 10.0 for wait in warm.first_waits) / len(warm.first_waits)
+    share = sum(number >= 4 for number in idle.ready) / idle.looks
+    print(
+        f"{quick:.0%} of first jobs within 10 s; two of two pools ready {share:.0%} of the time; oldest idle "
+        f"{warm.longest_idle:.0f} s; {cold.slurm_jobs} Slurm jobs cold, {warm.slurm_jobs} warm for {ran(warm)} jobs"
+    )
+    assert idle.outside == set()
+    assert share > 0.5
+    # GitHub counts them as idle, and that confuses no level: no job is left without a runner, and none gets two.
+    assert max(idle.counted) >= 4
+    assert statistics.median(warm.first_waits) < 5.0
+    assert 0.9 * READY.recycle_after < warm.longest_idle <= LAST_MOMENT * READY.recycle_after + 120.0
+    # Two of two pools, renewed every half an hour of five hours, and at worst one for each job.
+    assert warm.slurm_jobs <= ran(warm) + 2 * 2 * (5 * 2 + 1)

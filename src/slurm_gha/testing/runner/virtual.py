@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -69,7 +69,10 @@ async def run_virtual(
 
 
 class VirtualRunner:
-    """One ephemeral runner that can be interrupted as SIGINT does: the job is cancelled, the session deleted."""
+    """One ephemeral runner that can be interrupted as SIGINT does: the job is cancelled, the session deleted.
+
+    ``listening`` is called once it is online.
+    """
 
     def __init__(
         self,
@@ -79,7 +82,9 @@ class VirtualRunner:
         *,
         duration: Callable[[Message], float],
         outcome: Callable[[Message], str],
+        listening: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        self._listening = listening
         self._clock, self._duration, self._outcome = clock, duration, outcome
         self._connection = RunnerConnection(client, Configuration.decode(jit), clock)
         self._stop = anyio.Event()
@@ -95,6 +100,8 @@ class VirtualRunner:
             refusal = await self._go_online()
             if refusal is not None:
                 return refusal
+            if self._listening is not None:
+                await self._listening()
             lease = await self._wait_for_job(idle_exit)
             if lease is None:
                 await self._go_offline()

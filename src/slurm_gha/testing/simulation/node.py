@@ -59,7 +59,12 @@ class Node:
         def duration(message: Message) -> float:
             return self.duration(message)
 
-        runner = VirtualRunner(self.github, config, self.clock, duration=duration, outcome=self.outcome)
+        async def listening() -> None:
+            await self._report(name, token, "listening")
+
+        runner = VirtualRunner(
+            self.github, config, self.clock, duration=duration, outcome=self.outcome, listening=listening
+        )
         async with anyio.create_task_group() as group:
 
             async def watch() -> None:
