@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
+from types import MappingProxyType
 
 from slurm_gha.domain.labels import Labels
 from slurm_gha.domain.runner import RunnerRecord
 from slurm_gha.domain.scaleset import AssignedJob, JobNews, NewsKind, Place, ScaleSet, Statistics
 from slurm_gha.domain.slurm import SlurmJob, SlurmStage
 from slurm_gha.domain.world import ScopeView
+from slurm_gha.observe.status import ScaleSetStatus
 from slurm_gha.planner.level import Taker
 
 
@@ -52,6 +55,29 @@ class Reading:
     def labels(self) -> Labels:
         """What a job's ``runs-on`` may use for it; nothing while it does not exist."""
         return self.scale_set.labels if self.scale_set is not None else frozenset()
+
+    def status(self) -> ScaleSetStatus:
+        """As it is shown."""
+        return ScaleSetStatus(
+            scope=self.place.scope,
+            pool=self.place.pool,
+            name=self.name,
+            standing=self.standing.value,
+            labels=tuple(sorted(self.labels)),
+            dropped=tuple(sorted(self.dropped)),
+            trouble=self.trouble,
+            session_since=self.session_since if self.standing is Standing.LISTENING else None,
+            counts=asdict(self.latest or self.statistics or Statistics()),
+        )
+
+
+def view(scope: str, readings: Collection[Reading]) -> ScopeView:
+    """When a scope's queues last held nothing that was not known here, and what is wrong with one of them."""
+    times = [reading.quiet_at for reading in readings]
+    heard = min((at for at in times if at is not None), default=None) if None not in times else None
+    trouble = next((f"scale set {r.name}: {r.trouble}" for r in readings if r.trouble is not None), None)
+    queues = {r.place.pool: ScopeView(scope, r.quiet_at, r.quiet_at, r.trouble, r.trouble) for r in readings}
+    return ScopeView(scope, heard, heard, trouble, trouble, MappingProxyType(queues))
 
 
 def merged(one: ScopeView, other: ScopeView) -> ScopeView:

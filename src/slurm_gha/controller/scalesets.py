@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
-from types import MappingProxyType
+from dataclasses import replace
 
 from slurm_gha.controller.origins import Origins
-from slurm_gha.controller.queue_reading import Reading, Standing, assigned, over, taker
+from slurm_gha.controller.queue_reading import Reading, Standing, assigned, over, taker, view
 from slurm_gha.domain.clock import Clock
 from slurm_gha.domain.job import Job
 from slurm_gha.domain.labels import Labels, satisfies
@@ -350,20 +349,7 @@ class ScaleSetBook:
 
     def status(self) -> tuple[ScaleSetStatus, ...]:
         """Every scale set as it is shown."""
-        return tuple(
-            ScaleSetStatus(
-                scope=place.scope,
-                pool=place.pool,
-                name=reading.name,
-                standing=reading.standing.value,
-                labels=tuple(sorted(reading.labels)),
-                dropped=tuple(sorted(reading.dropped)),
-                trouble=reading.trouble,
-                session_since=reading.session_since if reading.standing is Standing.LISTENING else None,
-                counts=asdict(reading.latest or reading.statistics or Statistics()),
-            )
-            for place, reading in self._readings.items()
-        )
+        return tuple(reading.status() for reading in self._readings.values())
 
     def doubtful(self, place: Place, runners: Iterable[Runner]) -> bool:
         """Whether a runner of the place has ended since the queue was last known to hold nothing."""
@@ -380,9 +366,4 @@ class ScaleSetBook:
 
     def view(self, scope: str) -> ScopeView:
         """When the scope's queues last held nothing that was not known here, and what is wrong with one of them."""
-        readings = [reading for place, reading in self._readings.items() if place.scope == scope]
-        times = [reading.quiet_at for reading in readings]
-        heard = min((at for at in times if at is not None), default=None) if None not in times else None
-        trouble = next((f"scale set {r.name}: {r.trouble}" for r in readings if r.trouble is not None), None)
-        queues = {r.place.pool: ScopeView(scope, r.quiet_at, r.quiet_at, r.trouble, r.trouble) for r in readings}
-        return ScopeView(scope, heard, heard, trouble, trouble, MappingProxyType(queues))
+        return view(scope, [reading for place, reading in self._readings.items() if place.scope == scope])
