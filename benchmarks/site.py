@@ -6,7 +6,7 @@ The policy is that of the sample configuration, with room for more runners; inte
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from importlib import resources
@@ -146,10 +146,9 @@ async def site(directory: Path, repositories: int, runners: int) -> AsyncIterato
         slurm = SimulatedSlurm(clock, {"n1": max(16, runners)}, memory_mb=MEMORY_MB, on_start=on_start)
         there = Site(clock, github, limits, slurm)
         journal = stack.enter_context(Journal.open(directory / "journal.sqlite", synchronous="OFF"))
-        scopes = {"example": ScopeClient(client, scope)}
         edges = Edges(
             cluster=slurm,
-            scopes=scopes,
+            scopes={"example": ScopeClient(client, scope)},
             journal=journal,
             clock=clock,
             bus=Bus(there.heard),
@@ -160,7 +159,7 @@ async def site(directory: Path, repositories: int, runners: int) -> AsyncIterato
             token=lambda: Secret(f"{chance.getrandbits(128):032x}"),
             submit_concurrency=settings.slurm.submit_concurrency,
         )
-        assembly = _assembled(settings, _policy(settings, runners), edges, scopes)
+        assembly = _assembled(settings, _policy(settings, runners), edges)
         service = create_app(assembly.desk, lambda: Health(clock.now(), ()), bytes)
         transport = httpx2.ASGITransport(app=service)
         service_http = await stack.enter_async_context(
@@ -183,14 +182,13 @@ async def site(directory: Path, repositories: int, runners: int) -> AsyncIterato
             group.cancel_scope.cancel()
 
 
-def _assembled(settings: Settings, policy: Policy, edges: Edges, scopes: Mapping[str, ScopeClient]) -> Assembly:
+def _assembled(settings: Settings, policy: Policy, edges: Edges) -> Assembly:
     """As the service does it."""
     poll, interval = settings.poll, settings.slurm.interval
-    shortest = {name: scope.shortest_interval for name, scope in scopes.items()}
     return assemble(
         lambda: policy,
         edges,
-        pace=PollPace(poll.busy_interval, poll.idle_interval, poll.linger, shortest),
+        pace=PollPace(poll.busy_interval, poll.idle_interval, poll.linger),
         cadence=Cadence(slurm=interval, slurm_idle=max(30.0, interval)),
     )
 

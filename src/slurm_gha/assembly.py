@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import anyio
@@ -21,12 +21,11 @@ from slurm_gha.sources.poll import PollSource
 
 @dataclass(frozen=True, slots=True)
 class PollPace:
-    """The poll source's intervals in seconds; ``shortest`` gives, by scope, what the token's pace allows."""
+    """The poll source's intervals in seconds."""
 
     busy_interval: float = 5.0
     idle_interval: float = 30.0
     linger: float = 300.0
-    shortest: Mapping[str, Callable[[], float]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +88,7 @@ def assemble(
         woken=controller.woken,
     )
     source = PollSource(
-        pace.shortest or dict.fromkeys(edges.scopes, _at_once),
+        tuple(edges.scopes),
         edges.clock,
         busy_interval=pace.busy_interval,
         idle_interval=pace.idle_interval,
@@ -97,7 +96,3 @@ def assemble(
         active=lambda: controller.active,
     )
     return Assembly(controller, desk, source)
-
-
-def _at_once() -> float:
-    return 0.0

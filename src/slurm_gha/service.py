@@ -171,12 +171,7 @@ class Service:
         return assemble(
             lambda: self._policy,
             edges,
-            pace=PollPace(
-                poll.busy_interval,
-                poll.idle_interval,
-                poll.linger,
-                {name: scope.shortest_interval for name, scope in self._scopes.items()},
-            ),
+            pace=PollPace(poll.busy_interval, poll.idle_interval, poll.linger),
             cadence=Cadence(
                 slurm=slurm.interval,
                 slurm_idle=max(30.0, slurm.interval),

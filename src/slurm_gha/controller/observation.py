@@ -9,6 +9,7 @@ from types import MappingProxyType
 import anyio
 
 from slurm_gha.controller.ports import Cluster, GitHubScope
+from slurm_gha.controller.repositories import Repositories
 from slurm_gha.domain.clock import Clock
 from slurm_gha.domain.job import Job, JobStatus
 from slurm_gha.domain.runner import Registration, Runner, RunnerRecord, name_prefix
@@ -26,17 +27,8 @@ LISTING_SPACING = 1.0
 
 
 @dataclass(slots=True)
-class _Repository:
-    jobs: tuple[Job, ...] = ()
-    at: float | None = None
-    error: str | None = None
-
-
-@dataclass(slots=True)
 class _ScopeReading:
-    repositories: dict[str, _Repository] = field(default_factory=dict)
-    listed_at: float | None = None
-    listed_error: str | None = None
+    repositories: Repositories
     runners: dict[str, Registration] = field(default_factory=dict)
     runners_at: float | None = None
     runners_error: str | None = None
@@ -62,7 +54,9 @@ class Observer:
         self._journal = journal
         self._clock = clock
         self._bus = bus
-        self._readings = {name: _ScopeReading() for name in scopes}
+        self._readings = {
+            name: _ScopeReading(Repositories(scope, clock, self._note_taken)) for name, scope in scopes.items()
+        }
         self._slurm_jobs: dict[int, SlurmJob] = {}
         # Last states of jobs that the listing no longer shows, while their records are open.
         self._vanished: dict[int, SlurmJob] = {}
@@ -150,35 +144,15 @@ class Observer:
         self._announce(scope, reading)
 
     async def look_at_jobs(self, scope: str, repositories: Iterable[str] | None = None) -> None:
-        """Read the queued and running jobs of some repositories of a scope, or of all of them."""
+        """Read the queued and running jobs of some repositories of a scope, or of those whose turn it is."""
         reading = self._readings[scope]
-        if repositories is None:
-            began = self._clock.now()
-            try:
-                names = await self._scopes[scope].repositories()
-            except GitHubError as error:
-                reading.listed_error = str(error)
-                self._announce(scope, reading)
-                return
-            reading.listed_at, reading.listed_error = began, None
-            reading.repositories = {name: reading.repositories.get(name, _Repository()) for name in names}
+        if repositories is not None:
+            await reading.repositories.look_at(repositories)
         else:
-            names = tuple(name for name in repositories if name in reading.repositories) or ()
-        async with anyio.create_task_group() as group:
-            for name in names:
-                group.start_soon(self._look_at_repository, scope, name)
+            records = self._journal.open_records()
+            ours = {record.repository for record in records if record.scope == scope and record.repository is not None}
+            await reading.repositories.look(ours)
         self._announce(scope, reading)
-
-    async def _look_at_repository(self, scope: str, name: str) -> None:
-        repository = self._readings[scope].repositories[name]
-        began = self._clock.now()
-        try:
-            jobs = await self._scopes[scope].jobs(name)
-        except GitHubError as error:
-            repository.error = str(error)
-        else:
-            repository.jobs, repository.at, repository.error = jobs, began, None
-            self._note_taken(jobs)
 
     def _note_registrations(self, scope: str, reading: _ScopeReading) -> None:
         """Write down who was first seen online or busy, and remember registrations that belong to nobody."""
@@ -193,6 +167,8 @@ class Observer:
                     self._journal.online(record.name, now)
                 if registration.busy and record.busy_at is None:
                     self._journal.busy(record.name, now)
+                    if record.repository is not None:
+                        reading.repositories.suspect(record.repository)
         orphans = {(scope, r.id) for r in reading.runners.values() if r.name not in records}
         kept = {key: at for key, at in self._orphans.items() if key[0] != scope or key in orphans}
         self._orphans = {**dict.fromkeys(sorted(orphans), now), **kept}
@@ -218,20 +194,20 @@ class Observer:
 
     def _scope_view(self, scope: str) -> ScopeView:
         reading = self._readings[scope]
-        repositories = reading.repositories.values()
-        times = [repository.at for repository in repositories]
-        # A scope without repositories has been read when that was found out.
-        read = min((at for at in times if at is not None), default=reading.listed_at) if None not in times else None
-        errors = (f"{name}: {r.error}" for name, r in reading.repositories.items() if r.error is not None)
+        repositories = reading.repositories
         return ScopeView(
-            scope, read, reading.runners_at, reading.listed_error or next(errors, None), reading.runners_error
+            scope,
+            repositories.at,
+            reading.runners_at,
+            repositories.error,
+            reading.runners_error,
+            repositories_at=repositories.times(),
+            round_seconds=repositories.round_seconds,
         )
 
     def world(self, *, surplus_since: Mapping[str, float], last_tried: Mapping[str, float], draining: bool) -> World:
         """The snapshot of this moment."""
-        jobs = tuple(
-            job for reading in self._readings.values() for repo in reading.repositories.values() for job in repo.jobs
-        )
+        jobs = tuple(job for reading in self._readings.values() for job in reading.repositories.jobs())
         records = self._journal.open_records()
         open_names = {record.name for record in records}
         open_ids = {record.slurm_id for record in records}

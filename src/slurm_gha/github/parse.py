@@ -41,6 +41,19 @@ class Run:
     created: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The newest runs of a repository: ids of the unfinished ones, and from which id to which the page reaches.
+
+    ``oldest`` and ``newest`` are 0 on an empty page; ``length`` is how many runs it holds.
+    """
+
+    unfinished: tuple[int, ...]
+    oldest: int
+    newest: int
+    length: int
+
+
 def is_repository(name: str) -> bool:
     """Whether ``name`` is an ``owner/name`` that may stand in a URL."""
     return _REPOSITORY.fullmatch(name) is not None
@@ -49,6 +62,18 @@ def is_repository(name: str) -> bool:
 def runs(value: Any) -> Listing[Run]:
     """A page of ``GET /repos/{owner}/{repo}/actions/runs``."""
     return _listing(value, "workflow_runs", lambda item: Run(_id(item, "id"), _optional_text(item, "created_at") or ""))
+
+
+def page(value: Any) -> Listing[Page]:
+    """The first page of ``GET /repos/{owner}/{repo}/actions/runs`` without a filter, in short: as a list of one.
+
+    A run whose status is a new word, or is missing, passes for unfinished: unknown is not gone.
+    """
+    read = _listing(value, "workflow_runs", lambda item: (_id(item, "id"), item.get("status") != "completed"))
+    ids = [run for run, _ in read.items]
+    unfinished = tuple(run for run, open_ in read.items if open_)
+    raw = value["workflow_runs"]
+    return Listing((Page(unfinished, min(ids, default=0), max(ids, default=0), len(raw)),), read.notes, read.total)
 
 
 def jobs(value: Any, *, scope: str, repository: str, run_id: int, seen_at: float) -> Listing[Job]:
@@ -113,6 +138,15 @@ def repositories(value: Any) -> Listing[str]:
         if not is_repository(name):
             raise ValueError("full_name is no owner/name")
         return name.lower()
+
+    return _listing({"repositories": value}, "repositories", one)
+
+
+def pushes(value: Any) -> Listing[tuple[str, str]]:
+    """A page of ``GET /orgs/{org}/repos``: each repository (lower-case) with GitHub's own text of its last push."""
+
+    def one(item: dict[str, Any]) -> tuple[str, str]:
+        return _text(item, "full_name").lower(), _optional_text(item, "pushed_at") or ""
 
     return _listing({"repositories": value}, "repositories", one)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from slurm_gha.domain.job import Job
 from slurm_gha.domain.secret import Secret
 
 
@@ -13,3 +14,11 @@ class Minted:
 
     registration_id: int
     config: Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """The jobs of a repository's newest runs. ``complete``: these are all of its queued and running jobs."""
+
+    jobs: tuple[Job, ...]
+    complete: bool

@@ -19,6 +19,8 @@ class Reading:
     source: str
     at: float | None
     error: str | None = None
+    slack: float = 0.0
+    """Seconds by which it may be older than others: a large scope is read in turns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class Health:
         """
         readings = [Reading("Slurm", slurm.at, slurm.error)]
         for name, view in sorted(scopes.items()):
-            readings.append(Reading(f"jobs of GitHub scope {name}", view.jobs_at, view.jobs_error))
+            readings.append(Reading(f"jobs of GitHub scope {name}", view.jobs_at, view.jobs_error, view.round_seconds))
             readings.append(Reading(f"runners of GitHub scope {name}", view.runners_at, view.runners_error))
         return cls(now, tuple(readings), recent)
 
@@ -50,7 +52,7 @@ class Health:
         return tuple(line for reading in self.readings if (line := self._problem(reading)) is not None)
 
     def _problem(self, reading: Reading) -> str | None:
-        if reading.at is not None and self.now - reading.at <= self.recent:
+        if reading.at is not None and self.now - reading.at <= self.recent + reading.slack:
             return None
         since = "never read yet" if reading.at is None else f"not read for {self.now - reading.at:.0f} s"
         because = f": {_clean(reading.error)}" if reading.error else ""

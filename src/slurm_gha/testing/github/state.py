@@ -102,6 +102,7 @@ class GitHub(Accounts):
         found = self.repository(repository)
         found.files.update(files or {})
         found.sha = sha or self.sha()
+        found.pushed_at = self.clock.now()
         payload = {
             "ref": f"refs/heads/{branch}",
             "after": found.sha,

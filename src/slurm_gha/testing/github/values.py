@@ -32,7 +32,7 @@ class Organisation:
 class Repository:
     """A repository with the files of its default branch. ``version`` grows with every change a listing could show.
 
-    ``variables``: what its workflows find in the context ``vars``.
+    ``variables``: what its workflows find in the context ``vars``. ``pushed_at``: of the last push, or its making.
     """
 
     id: int
@@ -46,6 +46,7 @@ class Repository:
     default_branch: str = "main"
     sha: str = "0" * 40
     variables: dict[str, str] = field(default_factory=dict)
+    pushed_at: float = 0.0
     version: int = 0
     runs: list[int] = field(default_factory=list)
     open_runs: dict[int, Run] = field(default_factory=dict)
