@@ -55,8 +55,8 @@ def submit_bare(stage: Stage, jobs: int, *, held: bool = False) -> float:
     if done.returncode != 0 or len(done.stdout.split()) != jobs:
         raise FloorError(f"bare sbatch: exit code {done.returncode}: {done.stderr[-500:]}")
     if held:
-        stage.slurm.run("scancel", f"--name={','.join(_names(stage))}")
-    stage.until(lambda: not _names(stage), 300, "the floor's jobs are over")
+        stage.slurm.run("scancel", *_live(stage))
+    stage.until(lambda: not _live(stage), 300, "the floor's jobs are over")
     return seconds
 
 
@@ -86,7 +86,8 @@ def _argv(stage: Stage, settings: Settings, pool: Pool, folder: Path, number: in
     return [*commands.sbatch(submission)[1:], str(path)]
 
 
-def _names(stage: Stage) -> list[str]:
-    """The floor's jobs that are not over."""
-    listing = stage.slurm.run("squeue", "-h", "-t", _LIVE, "-o", "%j").stdout.split()
-    return [name for name in listing if name.startswith(name_prefix(INSTALLATION))]
+def _live(stage: Stage) -> list[str]:
+    """The ids of the floor's jobs that are not over."""
+    listing = stage.slurm.run("squeue", "-h", "-t", _LIVE, "-o", "%i %j").stdout.splitlines()
+    jobs = (line.split() for line in listing)
+    return [number for number, name in jobs if name.startswith(name_prefix(INSTALLATION))]

@@ -107,6 +107,8 @@ def measure(slurm: PrivateSlurm, source: Source, jobs: int) -> list[Measured]:
             pause = stage.clock.now() + chance.uniform(*BETWEEN)
             stage.until(lambda until=pause: stage.clock.now() >= until, PATIENCE, "the next job is due")  # type: ignore[misc]
         stage.until(lambda: len(_times(stage, "runner_submitted")) > jobs, PATIENCE, "every job's runner is submitted")
+        stage.stop_service()
+        slurm.run("scancel", "--user", slurm.user)
         return _measured(stage)[1:]
 
 

@@ -75,8 +75,7 @@ def measure(slurm: PrivateSlurm, jobs: int, repetition: int) -> Mapping[str, int
         stage.until(lambda: len(_moments(stage, "runner_submitted")) >= jobs, PATIENCE, "every runner is submitted")
         service = max(_moments(stage, "runner_submitted")) - min(_moments(stage, "job_seen"))
         stage.stop_service()
-        if names := stage.live_slurm_jobs():
-            slurm.run("scancel", f"--name={','.join(names)}")
+        slurm.run("scancel", "--user", slurm.user)
         if bare is None:
             bare = submit_bare(stage, jobs, held=True)
     return {

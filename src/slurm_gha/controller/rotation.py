@@ -82,6 +82,7 @@ def choose(standings: Sequence[Standing], purse: Purse) -> tuple[tuple[Look, ...
     turn.hot()
     turn.share_out()
     turn.glances()
+    turn.rest()
     turn.wholes()
     return tuple(turn.looks), turn.purse
 
@@ -93,12 +94,10 @@ def round_seconds(standings: Sequence[Standing], pace: float) -> float:
     """
     if pace <= 0:
         return 0.0
-    known = sum(standing.glance for standing in standings if standing.known)
-    others = sum(standing.whole for standing in standings if not standing.known)
+    in_turn = sum(standing.glance if standing.known else standing.whole for standing in standings)
     # Before any turn comes, each has been glanced at once.
     unseen = sum(standing.glance for standing in standings if standing.seen_at is None)
-    in_turn = known / (pace * GLANCE_PART) + others / (pace * WHOLE_PART)
-    return in_turn + unseen / (pace * (GLANCE_PART + WHOLE_PART))
+    return in_turn / (pace * GLANCE_PART) + unseen / (pace * (GLANCE_PART + WHOLE_PART))
 
 
 class _Turn:
@@ -138,7 +137,8 @@ class _Turn:
             self._hot -= self._take(standing)
 
     def glances(self) -> None:
-        for standing in self._in_order(s for s in self._left.values() if s.known):
+        """One after the other; where not all jobs are known, a whole look in place of the glance."""
+        for standing in self._in_order(s for s in self._left.values() if s.seen_at is not None):
             if self._glance <= 0:
                 return
             self._glance -= self._take(standing)
@@ -164,6 +164,11 @@ class _Turn:
             self._glance += self._hot * GLANCE_PART / both
             self._whole += self._hot * WHOLE_PART / both
             self._hot = 0.0
+
+    def rest(self) -> None:
+        """What is left when all have had their glance."""
+        self._whole += max(0.0, self._glance)
+        self._glance = min(0.0, self._glance)
 
     def _take(self, standing: Standing, *, whole: bool = False) -> int:
         # A glance where not all is known would only tell that a whole look is needed.

@@ -129,7 +129,8 @@ class Stage:
     def _end_runners(self) -> None:
         """Runners that are still there end now: what they write would outlast the removal of their directories."""
         if names := self.live_slurm_jobs():
-            self.slurm.run("scancel", f"--name={','.join(names)}", check=False)
+            for name in names:  # scancel takes one name at a time, and is silent about a list
+                self.slurm.run("scancel", f"--name={name}", check=False)
             self.until(lambda: not self.live_slurm_jobs(), 15, "all runners have ended")
         end_processes(processes_of([str(self.node_dir)]))
 
