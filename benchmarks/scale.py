@@ -113,6 +113,7 @@ def main(arguments: Sequence[str]) -> int:
     seen, watched, aims = [], [], []
     for name in options.source or SOURCES:
         seen.append(_virtual(partial(see_all, name, options.repositories, options.jobs)))
+        say(f"{name}: all jobs seen after {seen[-1]['seen_s']} s; now an hour of watching")
         watched.append(_virtual(partial(watch, name, options.repositories, options.pushes)))
         counted, most = watched[-1]["watching"], SOURCES[name].counted
         about = f"{name}: at most {most:,} counted calls in an hour of watching, but for mints: {counted:,}"
@@ -216,7 +217,7 @@ def occupy(repositories: int, jobs: int) -> dict[str, float]:
     def make(url: str) -> Starlette:
         clock = SystemClock()
         github = GitHub(clock, url=url)
-        github.add_token(TOKEN)
+        github.add_token(TOKEN, limit_per_hour=1_000_000)
         for number in range(repositories):
             github.add_repository(_name(number), {})
         fill(github, repositories, jobs)

@@ -31,12 +31,19 @@ from slurm_gha.domain.scope import Scope, ScopeKind
 from slurm_gha.domain.secret import Secret
 from slurm_gha.domain.slurm import SlurmJob
 from slurm_gha.domain.submission import Submission
+from slurm_gha.domain.world import World
 from slurm_gha.github.budget import Budget
 from slurm_gha.github.client import GitHubClient
 from slurm_gha.github.pace import Limits
 from slurm_gha.github.scope import ScopeClient
+from slurm_gha.observe.correlation import Correlation
 from slurm_gha.observe.events import Bus, Event, GitHubUnreadable, UnexpectedError
+from slurm_gha.observe.metrics import Metrics
+from slurm_gha.observe.status import Status, StatusWriter
+from slurm_gha.observe.summary import summarise, waiting_job
+from slurm_gha.planner.actions import Plan
 from slurm_gha.planner.plan import plan
+from slurm_gha.slurm.reasons import explain_reason
 from slurm_gha.slurm.script import batch_script, script_values
 from slurm_gha.store.journal import Journal
 
@@ -81,6 +88,7 @@ async def measure(url: str, jobs: int, directory: Path) -> dict[str, float]:
     first, *rest = settings.policy().pools
     policy = replace(settings.policy(), pools=(replace(first, max_runners=RUNNERS), *rest), max_runners=RUNNERS)
     troubles: list[str] = []
+    metrics = Metrics(version="", installation=policy.installation, correlation=Correlation())
 
     def heard(event: Event) -> None:
         if isinstance(event, UnexpectedError | GitHubUnreadable):
@@ -102,7 +110,7 @@ async def measure(url: str, jobs: int, directory: Path) -> dict[str, float]:
                 scopes={"example": ScopeClient(client, scope)},
                 journal=journal,
                 clock=clock,
-                bus=Bus(heard),
+                bus=Bus(heard, metrics),
                 script=script,
                 output_path=lambda name: f"/var/log/{name}.log",
                 handover=None,
@@ -110,15 +118,33 @@ async def measure(url: str, jobs: int, directory: Path) -> dict[str, float]:
                 token=lambda: Secret(secrets.token_urlsafe(32)),
                 submit_concurrency=settings.slurm.submit_concurrency,
             )
-            assembly = assemble(lambda: policy, edges, pace=PollPace(), cadence=Cadence())
+            latest: list[tuple[World, Plan]] = [(World(), Plan())]
+
+            def status() -> Status:
+                world, decided = latest[0]
+                waiting = (waiting_job(w.job, w.reason, w.runner, w.unservable) for w in decided.waiting)
+                made = summarise(
+                    world, policy, waiting, at=clock.now(), version="", pid=0, started_at=0.0, explain=explain_reason
+                )
+                metrics.observe_status(made)
+                return made
+
+            def on_round(world: World, decided: Plan) -> None:
+                latest[0] = (world, decided)
+                writer.changed()
+
+            writer = StatusWriter(directory, status, clock, Bus())
+            assembly = assemble(lambda: policy, edges, pace=PollPace(), cadence=Cadence(), on_round=on_round)
             async with anyio.create_task_group() as group:
                 group.start_soon(assembly.run)
+                group.start_soon(writer.run)
                 while len(assembly.controller.world().jobs) < jobs or len(journal.open_records()) < min(jobs, RUNNERS):
                     if troubles:
                         raise RuntimeError(troubles[0])
                     await clock.sleep(0.5)
                 await clock.sleep(LOOK_ON)
                 world = assembly.controller.world()
+                metrics.render()
                 now, peak = memory()
                 found = {
                     "records": float(len(journal.open_records())),

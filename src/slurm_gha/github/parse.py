@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 from slurm_gha.domain.job import Job, JobStatus
@@ -219,7 +220,13 @@ def _labels(value: Any) -> Labels:
     # A job whose labels are unreadable must not pass for one that any runner may take.
     if not isinstance(value, list) or not all(isinstance(label, str) for label in value):
         raise ValueError("labels is no list of texts")
-    return normalise(_sound(label) for label in value)
+    return _label_set(tuple(value))
+
+
+@lru_cache(maxsize=1024)
+def _label_set(labels: tuple[str, ...]) -> Labels:
+    """One set for all the jobs that ask for the same: ten thousand jobs hardly have more than some dozens."""
+    return normalise(_sound(label) for label in labels)
 
 
 def _time(item: dict[str, Any], key: str) -> float | None:

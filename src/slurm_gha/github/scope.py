@@ -34,12 +34,14 @@ class _Known:
 
     ``demand``: runs with queued jobs, and when each was last listed. ``unfinished``: the runs of the latest look.
     ``newest``: no run up to this id was unfinished but those (None: not known); ``whole``: and that is known for sure.
+    ``few``: a glance shows every run that there is.
     """
 
     demand: dict[int, float] = field(default_factory=dict)
     unfinished: frozenset[int] = frozenset()
     newest: int | None = None
     whole: bool = False
+    few: bool = False
 
 
 class ScopeClient:
@@ -110,6 +112,10 @@ class ScopeClient:
     async def jobs(self, repository: str) -> tuple[Job, ...]:
         """The queued and in-progress jobs of the repository's unfinished runs; all of them, or an error."""
         self._must_be_one(repository)
+        if (known := self._known.get(repository)) is not None and known.few:
+            newest = await self.newest(repository)
+            if newest.complete:
+                return newest.jobs
         began = self._now()
         try:
             listings = await together([partial(self._runs, repository, status) for status in UNFINISHED])
@@ -139,8 +145,9 @@ class ScopeClient:
         (page,) = listing.items
         found = await self._jobs_of_all(repository, dict.fromkeys(page.unfinished), began)
         known = self._known[repository]
-        if page.length < GLANCE:
-            complete = True  # it never had more
+        known.few = page.length < GLANCE
+        if known.few:
+            complete = True
         else:
             pushed_out = any(run < page.oldest for run in known.unfinished)
             joined = known.newest is not None and page.oldest <= known.newest
@@ -155,8 +162,10 @@ class ScopeClient:
     def requests(self, repository: str) -> tuple[int, int]:
         """How many requests :meth:`newest` and :meth:`jobs` of the repository probably take."""
         known = self._known.get(repository)
-        runs = 0 if known is None else len(known.unfinished)
-        return 1 + runs, len(UNFINISHED) + runs
+        if known is None:
+            return 1, len(UNFINISHED)
+        runs = len(known.unfinished)
+        return 1 + runs, (1 if known.few else len(UNFINISHED)) + runs
 
     async def _jobs_of_all(self, repository: str, listed: Collection[int], began: float) -> tuple[Job, ...]:
         """The jobs of the runs listed, and of those that had queued jobs and slipped out of the listing lately."""
