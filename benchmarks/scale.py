@@ -146,7 +146,8 @@ async def see_all(source: str, repositories: int, jobs: int, directory: Path) ->
 
     async with SOURCES[source].site(directory, repositories, RUNNERS, demand=demand) as there:
         began = there.clock.now()
-        while (found := len(_seen(there))) < total:
+        # A runner that was submitted for one job may take another before that is seen, which then never waits.
+        while (found := len(_seen(there).keys() | _taken(there))) < total:
             if found * 2 >= total and not half:
                 half = there.clock.now() - began
             if there.clock.now() - began > 2 * HOUR:
@@ -209,6 +210,10 @@ def _seen(there: Site) -> Mapping[int, float]:
     if there.troubles:
         raise SiteError(there.troubles[0])
     return there.seen_at
+
+
+def _taken(there: Site) -> set[int]:
+    return {job.id for job in there.github.jobs.values() if job.status != "queued"}
 
 
 def occupy(repositories: int, jobs: int) -> dict[str, float]:

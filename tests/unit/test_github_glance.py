@@ -54,7 +54,7 @@ def test_a_repository_with_few_runs_is_known_at_a_glance() -> None:
         bench.github.on("GET", NEWEST, runs(1, 2, 3, done=(1, 3)))
         has_job(bench, 2)
         scope = ScopeClient(bench.client, ORGANISATION)
-        assert scope.requests("o/r") == (1, 5)
+        assert scope.requests("o/r") == (2, 6)
         assert await glance(scope) == ([2], True)
         assert scope.requests("o/r") == (2, 2)
         assert len(bench.github.seen) == 2

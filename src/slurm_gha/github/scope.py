@@ -163,7 +163,7 @@ class ScopeClient:
         """How many requests :meth:`newest` and :meth:`jobs` of the repository probably take."""
         known = self._known.get(repository)
         if known is None:
-            return 1, len(UNFINISHED)
+            return 2, 1 + len(UNFINISHED)  # it has a run, perhaps
         runs = len(known.unfinished)
         return 1 + runs, (1 if known.few else len(UNFINISHED)) + runs
 
