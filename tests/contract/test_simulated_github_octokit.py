@@ -60,7 +60,7 @@ def test_octokit_makes_the_same_calls(served: Served) -> None:
         "user": "octocat",
         "limit": 5000,
         "repository": "octo/app",
-        "repositories": ["app", "lib"],
+        "repositories": ["lib", "app"],
         "queued": runs[::-1],
         "unchanged": {"status": 304, "message": None},
         "run": "queued",
