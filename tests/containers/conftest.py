@@ -24,7 +24,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="module")
 def slurm() -> Iterator[PrivateSlurm]:
     """Two nodes with room for many small jobs, of a user who may run rootless engines."""
-    with PrivateSlurm(nodes=2, cpus=16, message_timeout=2) as cluster:
+    with PrivateSlurm(nodes=2, cpus=16, gpus={"A100": 2}, message_timeout=2) as cluster:
         prepare_machine(cluster.user)
         yield cluster
 
@@ -49,6 +49,9 @@ def images(slurm: PrivateSlurm) -> Iterator[Images]:
 def stage(request: pytest.FixtureRequest, slurm: PrivateSlurm, network: Network, images: Images) -> Iterator[Scene]:
     """The service with pools ``small`` and ``brief`` (two minutes) of the class's launcher."""
     launcher, keys = request.cls.launcher, request.cls.keys
-    pools = [container_pool(launcher, **keys), container_pool(launcher, "brief", slurm={"time": "2m"}, **keys)]
+    pools = [
+        container_pool(launcher, dynamic={"gpus": ["A100:2"]}, **keys),
+        container_pool(launcher, "brief", slurm={"time": "2m"}, **keys),
+    ]
     with container_scene(slurm, network, images, pools, {"slurm": {"signal_before_end": "50s"}}) as made:
         yield made

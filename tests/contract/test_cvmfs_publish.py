@@ -18,27 +18,10 @@ from slurm_gha.images.cvmfs.gc import collect
 from slurm_gha.images.cvmfs.publish import Published, publish
 from slurm_gha.images.cvmfs.runner import SystemEdge
 from slurm_gha.images.cvmfs.settings import CvmfsSettings
-from slurm_gha.testing.cvmfs_server.directory import Stage, build
+from slurm_gha.testing.cvmfs_server.directory import Stage
 from slurm_gha.testing.cvmfs_server.repository import Repository
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def stage(tmp_path: Path) -> Stage:
-    made = build(tmp_path / "stratum0")
-    made.create(NAME)
-    return made
-
-
-@pytest.fixture
-def settings(stage: Stage) -> CvmfsSettings:
-    return settings_for(stage)
-
-
-@pytest.fixture
-def repository(stage: Stage) -> Repository:
-    return stage.repository(NAME)
 
 
 @pytest.fixture

@@ -13,23 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.unit.cvmfs_bench import NAME
 
-from slurm_gha.testing.cvmfs_server.directory import Stage, build
+from slurm_gha.testing.cvmfs_server.directory import Stage
 from slurm_gha.testing.cvmfs_server.repository import Repository
-
-NAME = "images.example.org"
-
-
-@pytest.fixture
-def stage(tmp_path: Path) -> Stage:
-    made = build(tmp_path / "stratum0")
-    made.create(NAME)
-    return made
-
-
-@pytest.fixture
-def repository(stage: Stage) -> Repository:
-    return stage.repository(NAME)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.containers.images_scene import entry, layer
-from tests.unit.cvmfs_bench import NAME, settings_for
+from tests.unit.cvmfs_bench import NAME
 
 from slurm_gha.images.catalogue import Catalogue
 from slurm_gha.images.cvmfs.settings import CvmfsSettings
@@ -17,20 +17,8 @@ from slurm_gha.images.reporter import Silent
 from slurm_gha.images.taking import import_archive
 from slurm_gha.images.to_cvmfs import collect_cvmfs, publish_cvmfs, wait_cvmfs
 from slurm_gha.images.unpacked import publish_unpacked
-from slurm_gha.testing.cvmfs_server.directory import Stage, build
+from slurm_gha.testing.cvmfs_server.directory import Stage
 from slurm_gha.testing.docker_archive import write_archive
-
-
-@pytest.fixture
-def stage(tmp_path: Path) -> Stage:
-    made = build(tmp_path / "stratum0")
-    made.create(NAME)
-    return made
-
-
-@pytest.fixture
-def settings(stage: Stage) -> CvmfsSettings:
-    return settings_for(stage)
 
 
 @pytest.fixture

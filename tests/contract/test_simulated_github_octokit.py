@@ -8,8 +8,10 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.contract.app_world import key_pair
 from tests.contract.simulated_github import BUILD, WORKFLOW
 
 from slurm_gha.domain.clock import SystemClock
@@ -37,14 +39,42 @@ def _github(url: str) -> GitHub:
     return github
 
 
+def test_octokit_signs_in_as_an_app(served: Served) -> None:
+    github: GitHub = served.app.state.github
+    private_key, public_key = key_pair(0)
+    permissions = {"administration": "write", "organization_self_hosted_runners": "read"}
+    app = github.apps.add("runners", public_key, owner="octo", permissions=permissions)
+    github.add_organisation("other")
+    github.apps.install(app.id, "octo", repositories=["octo/lib"])
+    github.apps.install(app.id, "other")
+    found = run("app.mjs", served.url, str(app.id), "octo", environment={"PRIVATE_KEY": private_key})
+    assert found == {
+        "app": "runners",
+        "installations": ["octo", "other"],
+        "repositories": ["octo/lib"],
+        "minted": 201,
+        "runners": ["octokit-app"],
+        "ofOrganisation": 200,
+        "user": 403,
+        "revoked": 204,
+        "afterwards": 401,
+    }
+
+
+def run(script: str, *arguments: str, environment: dict[str, str]) -> Any:
+    """What a script prints."""
+    command = ["node", script, *arguments]
+    given = {"PATH": os.environ["PATH"], **environment}
+    done = subprocess.run(command, cwd=HERE, env=given, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
 def test_octokit_makes_the_same_calls(served: Served) -> None:
     github: GitHub = served.app.state.github
     runs = [github.dispatch("octo/app", BUILD).id for _ in range(5)]
-    environment = {"PATH": os.environ["PATH"], "GITHUB_TOKEN": "octokit-token"}
-    command = ["node", "calls.mjs", served.url, "octo", "app", str(runs[0])]
-    done = subprocess.run(command, cwd=HERE, env=environment, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    environment = {"GITHUB_TOKEN": "octokit-token"}
+    found = run("calls.mjs", served.url, "octo", "app", str(runs[0]), environment=environment)
     files = [".credentials", ".credentials_rsaparams", ".runner"]
     runners = {
         "status": 201,

@@ -333,6 +333,34 @@ def test_hooks_run_around_the_job_and_a_failing_one_fails_it(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
+def test_a_failed_hook_alone_lets_steps_run_that_always_do_but_not_one_that_ends_the_worker(tmp_path: Path) -> None:
+    """As in actions/runner, where the process that runs the steps is called Runner.Worker."""
+    workflow = "on: push\njobs: {a: {runs-on: x, steps: [{if: always(), run: echo job}]}}"
+    by_name = (
+        "for stat in /proc/[0-9]*/stat; do read -r pid name _ < $stat; [ $name = '(Runner.Worker)' ] && echo $pid; done"
+    )
+
+    async def ran(where: Path, text: str) -> bool:
+        path = tmp_path / "started.sh"
+        path.write_text(text)
+        async with site(where, workflow) as here:
+            here.github.push("octo/app")
+            assert await here.start(ACTIONS_RUNNER_HOOK_JOB_STARTED=str(path)).ended() == 0
+            said = [line.split("Z ", 1)[1] for line in here.job("a").log.splitlines()]
+            assert here.job("a").conclusion == "failure"
+            assert "no entry" in said
+            return "job" in said
+
+    async def test() -> None:
+        (tmp_path / "one").mkdir()
+        (tmp_path / "two").mkdir()
+        assert await ran(tmp_path / "one", "echo no entry; exit 1")
+        assert not await ran(tmp_path / "two", f"echo no entry; sleep 1; kill -KILL $({by_name}); sleep 5")
+
+    run(test)
+
+
+@pytest.mark.slow
 def test_the_whole_output_of_a_failing_step_is_logged(tmp_path: Path) -> None:
     workflow = "on: push\njobs: {a: {runs-on: x, steps: [{run: 'seq 1 3000; printf last; exit 4'}]}}"
 

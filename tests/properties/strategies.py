@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TypeVar
 
 from hypothesis import strategies as st
 
-from slurm_gha.domain.job import Job, JobStatus
+from slurm_gha.domain.allow import EVERYTHING, Allow
+from slurm_gha.domain.job import Job, JobStatus, Origin
 from slurm_gha.domain.labels import Labels, satisfies
-from slurm_gha.domain.pool import Handover, Policy, Pool, SlurmRequest
+from slurm_gha.domain.pool import Handover, Policy, Pool, Share, SlurmRequest
 from slurm_gha.domain.runner import Registration, Runner, RunnerRecord, runner_name
 from slurm_gha.domain.slurm import SlurmJob
+from slurm_gha.domain.warm import Warm
 from slurm_gha.domain.world import OrphanRegistration, ScopeView, SlurmView, Trouble, TroubleKind, World
 
 NOW = 1_000_000.0
 INSTALLATION = "abc"
+PUSH, FORKED = Origin("push", "main", "octocat", fork=False), Origin("pull_request", "main", "mallory", fork=True)
 SCOPES = ("alpha", "beta")
 POOLS = ("small", "large", "gpu")
 LABELS = ("linux", "big", "gpu", "self-hosted")
@@ -87,6 +91,9 @@ def _pool(dice: Dice, name: str) -> Pool:
         handover=dice.pick(*Handover),
         max_runners=dice.pick(4, 3, 2, 1, 0),
         idle_timeout=120.0,
+        allow=dice.pick(EVERYTHING, Allow(), Allow(events=("push",), forks=True), Allow(repositories=("octo/re*",))),
+        max_runners_per_repository=dice.pick(None, None, 1, 2),
+        warm=Warm(dice.pick(0, 0, 1, 2), recycle_after=900.0),
     )
 
 
@@ -94,14 +101,15 @@ def _job(dice: Dice, number: int) -> Job:
     return Job(
         id=number,
         scope=dice.pick(*SCOPES, *SCOPES, "elsewhere"),
-        repository="octo/repo",
-        run_id=1,
+        repository=dice.pick("octo/repo", "octo/repo", "octo/other"),
+        run_id=dice.pick(1, 1, 1, 0),
         run_attempt=1,
         name=f"job {number}",
         workflow="ci",
         labels=dice.labels() & dice.labels(),
         status=dice.pick(*(JobStatus.QUEUED,) * 8, *JobStatus),
         created_at=dice.past(),
+        origin=dice.pick(PUSH, PUSH, FORKED, None),
     )
 
 
@@ -136,6 +144,7 @@ def _runner(dice: Dice, number: int, policy: Policy) -> Runner:
         claimed_at=dice.maybe_past(),
         minted_at=dice.maybe_past(),
         registration_id=dice.pick(None, number),
+        repository=dice.pick("octo/repo", "octo/other", None),
         online_at=dice.maybe_past(),
         busy_at=dice.maybe_past(3),
         finished_at=dice.maybe_past(5),
@@ -175,15 +184,17 @@ def _trouble(dice: Dice, pool: str) -> Trouble:
 @st.composite
 def scenes(draw: st.DrawFn, *, max_jobs: int = 8, max_runners: int = 7) -> Scene:
     """A world of a few jobs and runners, and a policy of one to three pools."""
-    dice = Dice(draw, 128)
+    dice = Dice(draw, 192)
     policy = Policy(
         installation=INSTALLATION,
         pools=tuple(_pool(dice, name) for name in POOLS[: dice.pick(1, 2, 3)]),
         max_runners=dice.pick(1000, 1000, 5, 2, 0),
+        max_runners_per_repository=dice.pick(None, None, None, 2),
+        shares={name: Share(dice.pick(1.0, 3.0), dice.pick(None, None, 2)) for name in SCOPES},
     )
     numbers = range(draw(st.integers(0, max_runners)))
     runners = tuple(_runner(Dice(draw, 64), 100 + number, policy) for number in numbers)
-    jobs = tuple(_job(Dice(draw, 8), number) for number in range(1, 1 + draw(st.integers(0, max_jobs))))
+    jobs = tuple(_job(Dice(draw, 16), number) for number in range(1, 1 + draw(st.integers(0, max_jobs))))
     strays = tuple(_slurm_job(dice, 500 + number, _name(dice)) for number in range(dice.pick(0, 0, 1, 3)))
     orphans = tuple(_orphan(dice, 700 + number) for number in range(dice.pick(0, 0, 1, 3)))
     known = [runner.name for runner in runners]
@@ -216,13 +227,13 @@ def readable(scene: Scene) -> Scene:
     return Scene(world, scene.policy)
 
 
-def reference_maximum(jobs: list[Labels], runners: list[Labels]) -> int:
+def reference_maximum(jobs: list[Labels], runners: list[Labels], forbidden: Collection[tuple[int, int]] = ()) -> int:
     """The size of a maximum matching, found vertex by vertex (Kuhn): slow, and unlike ours."""
     holder: dict[int, int] = {}
 
     def place(job: int, seen: set[int]) -> bool:
         for runner, offered in enumerate(runners):
-            if runner in seen or not satisfies(offered, jobs[job]):
+            if runner in seen or not satisfies(offered, jobs[job]) or (job, runner) in forbidden:
                 continue
             seen.add(runner)
             if runner not in holder or place(holder[runner], seen):

@@ -12,6 +12,7 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 from tests.properties.strategies import NOW, Scene, readable, reference_maximum, scenes
 
+from slurm_gha.domain.allow import Answer
 from slurm_gha.domain.job import Job, JobStatus
 from slurm_gha.domain.labels import satisfies
 from slurm_gha.domain.pool import Policy, Pool
@@ -22,6 +23,7 @@ from slurm_gha.planner.actions import (
     Action,
     Adopt,
     CancelStray,
+    Cause,
     Deregister,
     Forget,
     Plan,
@@ -105,8 +107,18 @@ def blamed(scene: Scene, decided: Plan) -> set[str]:
     return {pools[a.name] for a in decided.actions if isinstance(a, Withdraw | Forget) and a.failure}
 
 
-def serving(policy: Policy, job: Job) -> list[Pool]:
+def able(policy: Policy, job: Job) -> list[Pool]:
     return [pool for pool in policy.pools if job.scope in pool.scopes and satisfies(pool.labels, job.labels)]
+
+
+def serving(policy: Policy, job: Job) -> list[Pool]:
+    return [pool for pool in able(policy, job) if pool.allow.rule(job).answer is Answer.ALLOWED]
+
+
+def kept_out(policy: Policy, job: Job, runner: Runner) -> bool:
+    """Whether the runner's pool does not let the job run, or not yet."""
+    pool = policy.pools_by_name.get(runner.record.pool)
+    return pool is not None and job.scope in pool.scopes and pool.allow.rule(job).answer is not Answer.ALLOWED
 
 
 def queued(scene: Scene) -> list[Job]:
@@ -133,19 +145,45 @@ def test_no_job_starves(scene: Scene) -> None:
             event("served")
             continue
         pools = serving(scene.policy, entry.job)
-        assert entry.unservable == (not pools)
+        assert entry.unservable == (not able(scene.policy, entry.job))
         if not pools:
-            event("unservable")
+            event(f"without a pool: {entry.cause}")
+            assert entry.cause in (Cause.LABELS, Cause.REFUSED, Cause.ORIGIN)
         elif scene.world.draining:
             assert "draining" in entry.reason
         elif not scene.world.slurm.readable:
             assert "Slurm cannot be read" in entry.reason
         elif total >= scene.policy.max_runners and "over all pools" in entry.reason:
             event("overall limit")
+        elif entry.cause is Cause.SCOPE_LIMIT:
+            most, present = scene.policy.share_of(entry.job.scope).max_runners, living(scene, submits(decided))
+            assert most is not None
+            assert sum(scope == entry.job.scope for _, scope, _ in present) >= most
+            assert f"scope {entry.job.scope} " in entry.reason
+        elif f"repository {entry.job.repository} is at its limit" in entry.reason and " in pool " not in entry.reason:
+            most = scene.policy.max_runners_per_repository
+            mine = (entry.job.scope, entry.job.repository)
+            assert most is not None
+            assert sum((scope, home) == mine for _, scope, home in living(scene, submits(decided))) >= most
         else:
             event("pools held back")
             for pool in pools:
+                mine = (pool.name, entry.job.scope, entry.job.repository)
+                most = pool.max_runners_per_repository
+                if most is not None and living(scene, submits(decided)).count(mine) >= most:
+                    event("limit of a repository in a pool")
+                    continue
                 _assert_held_back(scene, pool, count[pool.name], entry, blamed(scene, decided))
+
+
+def living(scene: Scene, made: Iterable[Submit]) -> list[tuple[str, str, str | None]]:
+    """Pool, scope and repository of every living runner, those of this round included."""
+    present: list[tuple[str, str, str | None]] = [
+        (runner.record.pool, runner.record.scope, runner.record.repository)
+        for runner in scene.world.runners
+        if not over(runner) and (holds_a_job(scene, runner) or not lost(scene, runner))
+    ]
+    return present + [(submit.pool, submit.scope, submit.job.repository if submit.job else None) for submit in made]
 
 
 def _assert_held_back(scene: Scene, pool: Pool, count: int, entry: Waiting, failing: set[str]) -> None:
@@ -165,6 +203,7 @@ def test_the_runner_counted_on_could_take_the_job(scene: Scene) -> None:
     for job, runner in pairs:
         assert job.scope == runner.record.scope
         assert job.labels <= runner.record.labels
+        assert not kept_out(scene.policy, job, runner)
         assert runner.taken_job is None
         # One that has just turned busy stands for a job that is still listed as queued, but for no longer than that.
         assert runner.record.busy_at is None or NOW - runner.record.busy_at < 30.0
@@ -192,21 +231,28 @@ def test_a_new_runner_is_only_for_a_job_that_no_matching_could_cover(scene: Scen
         and not (runner.slurm is not None and runner.slurm.stage is SlurmStage.ENDING)
     ]
     for scope in scene.world.scopes:
-        free = [runner.record.labels for runner in surely_free if runner.record.scope == scope]
-        wanted = [
-            job.labels
-            for job in queued(scene)
-            if job.scope == scope
-            and (serving(scene.policy, job) or any(satisfies(labels, job.labels) for labels in free))
-        ]
-        made = sum(submit.scope == scope for submit in submits(decided))
-        assert made <= len(wanted) - reference_maximum(wanted, free)
+        free = [runner for runner in surely_free if runner.record.scope == scope]
+        wanted = [job for job in queued(scene) if job.scope == scope and serving(scene.policy, job)]
+        also = [job for job in queued(scene) if job.scope == scope and job not in wanted]
+        jobs, offers = [job.labels for job in wanted + also], [runner.record.labels for runner in free]
+        shut = {
+            (j, r)
+            for j, job in enumerate(wanted + also)
+            for r, runner in enumerate(free)
+            if kept_out(scene.policy, job, runner)
+        }
+        made = sum(submit.scope == scope and submit.job is not None for submit in submits(decided))
+        coverable = reference_maximum(jobs, offers, shut)
+        assert made <= len(wanted) + len(also) - coverable
 
 
 @given(scenes())
 def test_a_submission_fits_its_job(scene: Scene) -> None:
     for submit in submits(planned(scene)):
-        assert submit.job is not None
+        if submit.job is None:
+            assert scene.policy.pools_by_name[submit.pool].warm.min_idle > 0
+            assert submit.scope in scene.policy.pools_by_name[submit.pool].scopes
+            continue
         assert submit.job.status is JobStatus.QUEUED
         assert submit.scope == submit.job.scope
         assert submit.pool in {pool.name for pool in serving(scene.policy, submit.job)}
@@ -219,18 +265,69 @@ def test_limits_hold(scene: Scene) -> None:
         assert before.total() + made.total() <= scene.policy.max_runners
     for pool in scene.policy.pools:
         assert not made[pool.name] or before[pool.name] + made[pool.name] <= pool.max_runners
+    present = living(scene, submits(planned(scene)))
+    for submit in submits(planned(scene)):
+        home = submit.job.repository if submit.job is not None else None
+        for most, number in (
+            (scene.policy.share_of(submit.scope).max_runners, sum(scope == submit.scope for _, scope, _ in present)),
+            (
+                scene.policy.max_runners_per_repository,
+                sum((scope, whose) == (submit.scope, home) for _, scope, whose in present),
+            ),
+            (
+                scene.policy.pools_by_name[submit.pool].max_runners_per_repository,
+                present.count((submit.pool, submit.scope, home)),
+            ),
+        ):
+            assert home is None or most is None or number <= most
+
+
+@given(scenes())
+def test_no_refused_job_ever_gets_a_runner(scene: Scene) -> None:
+    """Nor one that nobody knows yet whether to refuse."""
+    for submit in submits(planned(scene)):
+        if submit.job is not None:
+            allow = scene.policy.pools_by_name[submit.pool].allow
+            assert allow.rule(submit.job).answer is Answer.ALLOWED
+    for entry in planned(scene).waiting:
+        if entry.cause is Cause.REFUSED:
+            event(f"refused: {entry.ruling.ground if entry.ruling else None}")
+            assert entry.reason
+
+
+@given(scenes().map(readable))
+def test_the_reserve_is_filled_up_after_demand_and_no_further(scene: Scene) -> None:
+    decided = planned(scene)
+    counted_on = {entry.runner for entry in decided.waiting if entry.runner is not None}
+    for pool in scene.policy.pools:
+        for scope in pool.scopes & scene.world.scopes.keys():
+            early = sum(s.job is None and (s.pool, s.scope) == (pool.name, scope) for s in submits(decided))
+            assert early <= pool.warm.min_idle
+            if early:
+                event("ahead of demand")
+                spare = [
+                    r
+                    for r in scene.world.runners
+                    if (r.record.pool, r.record.scope) == (pool.name, scope)
+                    and r.phase is Phase.PENDING
+                    and r.record.withdrawn_at is None
+                    and r.record.minted_at is None
+                    and r.name not in counted_on
+                ]
+                assert early + len(spare) <= pool.warm.min_idle
 
 
 @given(scenes(max_jobs=12, max_runners=2).map(readable))
-def test_where_limits_bite_the_oldest_job_goes_first(scene: Scene) -> None:
+def test_where_limits_bite_the_oldest_job_of_a_repository_goes_first(scene: Scene) -> None:
     decided = planned(scene)
     by_id = {job.id: job for job in scene.world.jobs}
-    left = [
-        w.job for w in decided.waiting if w.runner is None and w.job.id not in {_job_id(s) for s in submits(decided)}
-    ]
-    for submit in submits(decided):
+    made = [submit for submit in submits(decided) if submit.job is not None]
+    left = [w.job for w in decided.waiting if w.runner is None and w.job.id not in {_job_id(s) for s in made}]
+    for submit in made:
         chosen = by_id[_job_id(submit)]
         for job in left:
+            if (job.scope, job.repository) != (chosen.scope, chosen.repository):
+                continue
             if submit.pool in {pool.name for pool in serving(scene.policy, job)}:
                 assert (chosen.created_at, chosen.id) < (job.created_at, job.id)
 
@@ -384,6 +481,8 @@ def test_a_starting_runner_hears_the_same_as_the_plan_decides(scene: Scene) -> N
             assert said or over(runner)
         elif any(other.record.scope == runner.record.scope and _took_something(other) for other in scene.world.runners):
             event("in doubt")
+        elif runner.record.pool in {pool.name for pool in scene.policy.pools if pool.warm.min_idle}:
+            event("kept ready, perhaps")
         elif runner.phase in (Phase.STARTING, Phase.PENDING, Phase.SUBMITTED):
             assert not said or holds_a_job(scene, runner) or seen_gone(scene, runner)
 
@@ -446,7 +545,14 @@ def carried_out(scene: Scene, decided: Plan) -> Scene:
                 pool = scene.policy.pools_by_name[action.pool]
                 name = f"{OURS}{pool.name}-new{number}"
                 record = RunnerRecord(
-                    name, action.scope, pool.name, pool.labels, pool.handover, NOW, slurm_id=9000 + number
+                    name,
+                    action.scope,
+                    pool.name,
+                    pool.labels,
+                    pool.handover,
+                    NOW,
+                    slurm_id=9000 + number,
+                    repository=action.job.repository if action.job is not None else None,
                 )
                 records[name] = Runner(record)
             case Withdraw():

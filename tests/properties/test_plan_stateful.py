@@ -265,7 +265,7 @@ class Allocation(RuleBasedStateMachine):
         self.truth[name] = Truth(name, number, action.job.id, pool.labels, None if answer == "lost" else "PENDING")
         known = number if answer == "ok" else None
         self.records[name] = RunnerRecord(
-            name, SCOPE, pool.name, pool.labels, pool.handover, self.now, action.job.id, slurm_id=known
+            name, SCOPE, pool.name, pool.labels, pool.handover, self.now, job_id=action.job.id, slurm_id=known
         )
         if answer == "ok":
             self._recovered(pool.name)

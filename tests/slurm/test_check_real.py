@@ -118,6 +118,24 @@ def test_what_slurm_refuses(config: Path, old: str, new: str, says: str) -> None
     assert says.lower() in line.lower()
 
 
+def test_the_bounds_of_what_jobs_may_ask_for_are_tried_too(config: Path) -> None:
+    text = config.read_text()
+    config.write_text(text + '[pool.dynamic]\nmax_cpus = 4\nmax_mem = "8G"\nmax_tmpdisk = "90M"\n')
+    code, output = check(config, GOOD)
+    assert (code, "max_tmpdisk: must not be below gres" in output) == (1, True)
+    config.write_text(text + '[pool.dynamic]\nmax_cpus = 4\nmax_mem = "8G"\nmax_time = "2h"\n')
+    code, output = check(config, GOOD)
+    assert code == 0, output
+    assert "✓ pool small: Slurm accepts its largest jobs, 4 CPUs, 8G of memory, 2h (" in output
+    config.write_text(text + "[pool.dynamic]\nmax_cpus = 5\nmax_nodes = 1\n")
+    code, output = check(config, GOOD)
+    assert code == 1
+    (line,) = [line for line in output.splitlines() if line.startswith("✗")]
+    assert line == (
+        "✗ pool small: Slurm refuses its largest jobs, 5 CPUs, 1 node: Requested node configuration is not available"
+    )
+
+
 def test_what_github_refuses(config: Path) -> None:
     code, output = check(config, UNKNOWN)
     assert code == 1

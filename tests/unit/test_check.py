@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -11,10 +12,10 @@ import pytest
 from click.testing import CliRunner
 
 from slurm_gha.cli import main
-from slurm_gha.cli.inquiry import Answer, GitHubDesk, Verdict, ask_github, ask_slurm
+from slurm_gha.cli.inquiry import Answer, GitHubDesk, Verdict, ask_github, ask_slurm, gpu_doubts
 from slurm_gha.cli.places import look
 from slurm_gha.config.loading import load
-from slurm_gha.domain.pool import Pool, SlurmRequest
+from slurm_gha.domain.pool import Bounds, Container, GpuBound, Launcher, Pool, SlurmRequest
 from slurm_gha.github.budget import BudgetSnapshot
 from slurm_gha.github.errors import Forbidden, GitHubError, GitHubUnavailable
 from slurm_gha.github.permissions import Permission, Standing
@@ -85,6 +86,40 @@ def test_each_pool_is_tried_on_slurm() -> None:
     assert answers[1].startswith("✓ pool small: Slurm accepts its jobs (Job 7 to start at")
     assert answers[2] == "✗ pool xlarge: Slurm refuses its jobs: Requested node configuration is not available"
     assert answers[3].startswith("✓ pool large")
+
+
+def test_a_pool_s_bounds_are_tried_too_one_line_each() -> None:
+    bounds = Bounds(cpus=8, gpus=(GpuBound(2, "a100"), GpuBound(1, "v100")))
+    sized = replace(pool("sized", 1), dynamic=bounds)
+    answers = lines(anyio.run(ask_slurm, FakeSlurm(4), [sized, pool("small", 1)]))
+    assert answers[1].startswith("✓ pool sized: Slurm accepts its jobs (Job 7")
+    assert answers[2:4] == [
+        "✗ pool sized: Slurm refuses its largest jobs, 8 CPUs, 2 GPUs of type a100: "
+        "Requested node configuration is not available",
+        "✗ pool sized: Slurm refuses its largest jobs, 8 CPUs, 1 GPU of type v100: "
+        "Requested node configuration is not available",
+    ]
+    assert answers[4].startswith("✓ pool small")
+
+
+def test_gpus_that_do_not_get_into_containers_are_doubted() -> None:
+    plain, gres = pool("plain", 1), SlurmRequest(1, 60, gres=("gpu:a100:1",))
+    bounds = Bounds(gpus=(GpuBound(2, "a100"),))
+    image = Container("runner")
+    docker = replace(plain, name="docker", launcher=Launcher.DOCKER, container=image)
+    apptainer = replace(plain, name="apptainer", launcher=Launcher.APPTAINER, container=image, request=gres)
+    fine = (
+        plain,
+        docker,
+        replace(plain, request=gres, dynamic=bounds),
+        replace(apptainer, container=replace(image, nvidia=True)),
+    )
+    assert gpu_doubts(fine) == []
+    said = "brings no GPU into its containers; jobs only see how theirs is called"
+    assert lines(gpu_doubts([replace(docker, dynamic=bounds), apptainer])) == [
+        f"! pool docker: launcher docker {said}",
+        f"! pool apptainer: launcher apptainer {said} (nvidia = true brings it along)",
+    ]
 
 
 def test_a_slurm_that_is_down_is_asked_once() -> None:

@@ -14,6 +14,7 @@ from trio.testing import MockClock
 from slurm_gha.controller.claims import ClaimDesk
 from slurm_gha.controller.desk import ClaimRefused, DemandGone, TryLater
 from slurm_gha.controller.observation import Observer
+from slurm_gha.controller.registering import Registering
 from slurm_gha.domain.clock import EventLoopClock
 from slurm_gha.domain.pool import Handover, Policy, Pool, SlurmRequest
 from slurm_gha.domain.runner import RunnerRecord, runner_name
@@ -98,7 +99,7 @@ def at_desk(story: Callable[[Desk], Awaitable[None]], directory: Path, *faults: 
                 )
                 desk = ClaimDesk(
                     policy=lambda: policy,
-                    scopes=scopes,
+                    registering=Registering(scopes, {}, journal),
                     journal=journal,
                     observer=observer,
                     clock=clock,

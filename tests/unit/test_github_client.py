@@ -14,6 +14,7 @@ import pytest
 from tests.unit.scripted_github import API, EPOCH, TOKEN, Bench, Reply, simulate
 
 from slurm_gha.controller.ports import GitHubScope
+from slurm_gha.domain.job import Origin
 from slurm_gha.domain.scope import Scope, ScopeKind
 from slurm_gha.domain.secret import Secret
 from slurm_gha.github import parse
@@ -418,6 +419,37 @@ def test_jobs_of_all_unfinished_runs() -> None:
         assert {job.labels for job in jobs} == {frozenset({"small"})}
         assert [job.run_id for job in jobs] == [10, 11, 11, 12, 13]
         assert len(bench.github.seen) == 9, "a run in two listings is read once"
+
+    simulate(test)
+
+
+@pytest.mark.parametrize(
+    ("run", "origin"),
+    [
+        (
+            {"head_repository": {"id": 1}, "event": "push", "head_branch": "main", "actor": {"login": "octocat"}},
+            Origin("push", "main", "octocat", fork=False),
+        ),
+        (
+            {"head_repository": {"id": 2, "full_name": "o/r"}, "event": "pull_request"},
+            Origin("pull_request", "", "", True),
+        ),
+        ({"head_repository": None, "head_branch": None, "actor": None}, Origin("", "", "", fork=True)),
+        ({"head_repository": {"full_name": "O/R"}, "event": 7}, Origin("", "", "", fork=False)),
+        ({"head_repository": {"full_name": "p/r"}}, Origin("", "", "", fork=True)),
+        ({"head_repository": {}}, Origin("", "", "", fork=True)),
+    ],
+)
+def test_a_job_knows_what_set_its_run_going_even_when_no_listing_shows_the_run_any_more(
+    run: dict[str, Any], origin: Origin
+) -> None:
+    async def test(bench: Bench) -> None:
+        scope = ScopeClient(bench.client, REPOSITORY)
+        whole = {"id": 10, "repository": {"id": 1, "full_name": "o/r"}, **run}
+        script(bench, queued=[Reply(body={"total_count": 1, "workflow_runs": [whole]}), runs_reply()])
+        bench.github.on("GET", jobs_target(10), jobs_reply((1, "queued")))
+        for _ in range(3):
+            assert [job.origin for job in await scope.jobs("o/r")] == [origin]
 
     simulate(test)
 

@@ -124,7 +124,9 @@ def test_a_whole_look_without_a_glance_before_it_leaves_a_gap() -> None:
 def test_a_run_whose_status_is_a_new_word_is_looked_at() -> None:
     found = [{"id": 1, "status": "pondering"}, {"id": 2}, {"id": 3, "status": "completed"}, {"id": "x"}]
     listing = parse.page({"total_count": 4, "workflow_runs": found})
-    assert listing.items == (parse.Page((1, 2), 1, 3, 4),)
+    (found_page,) = listing.items
+    assert [run.id for run in found_page.unfinished] == [1, 2]
+    assert (found_page.oldest, found_page.newest, found_page.length) == (1, 3, 4)
     assert len(listing.notes) == 1
     with pytest.raises(GitHubUnavailable):
         parse.page({"workflow_runs": None})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -121,7 +122,7 @@ def test_everything_that_is_counted_one_by_one(metrics: Metrics) -> None:
         events.RunnerAdopted(at=1, name="r9", slurm_id=4),
         events.StrayCancelled(at=1, name="r8", slurm_id=5),
         events.JobSeen(at=1, job_id=1, repository="o/r", scope="web"),
-        events.JobUnservable(at=1, job_id=1, repository="o/r", scope="web", reason="x"),
+        events.JobUnservable(at=1, job_id=1, repository="o/r", scope="web", reason="x", obstacle="bounds"),
         events.PoolBackedOff(at=1, pool="small", failures=1, until=9.0, reason="x"),
         events.GitHubUnreadable(at=1, scope="web", error="x"),
         events.SlurmUnreadable(at=1, error="x"),
@@ -133,7 +134,8 @@ def test_everything_that_is_counted_one_by_one(metrics: Metrics) -> None:
         assert value(metrics, f"{name}_total") == 1
     for name in ("slurm_errors", "unexpected_errors"):
         assert value(metrics, f"{name}_total") == 1
-    for name in ("jobs_seen", "jobs_unservable", "github_errors"):
+    assert value(metrics, "jobs_unservable_total", scope="web", obstacle="bounds") == 1
+    for name in ("jobs_seen", "github_errors"):
         assert value(metrics, f"{name}_total", scope="web") == 1
     assert value(metrics, "pool_backoffs_total", pool="small") == 1
     assert (value(metrics, "round_seconds_count"), value(metrics, "round_seconds_sum")) == (1, 0.25)
@@ -257,3 +259,30 @@ def test_every_metric_is_documented_with_its_type_and_labels(metrics: Metrics) -
     assert len(documented) == len(rows)
     assert documented == exposed(metrics)
     assert all(text.strip() for *_, text in rows)
+
+
+def test_deliveries_are_counted_and_timed_to_the_submission(metrics: Metrics) -> None:
+    def taken(at: float, outcome: str, action: str = "queued", job_id: int | None = 7) -> None:
+        metrics(events.DeliveryTaken(at=at, scope="web", action=action, outcome=outcome, job_id=job_id))
+
+    taken(100.0, "new")
+    taken(100.5, "known")
+    taken(101.0, "new", "completed", 8)
+    metrics(events.DeliveryRefused(at=102.0, scope="", reason="wrong or missing signature"))
+    metrics(events.DeliveriesMissed(at=103.0, scope="web", missed=40, asked=30))
+    for name in ("r1", "r2"):  # the second for the same job is none that the delivery caused
+        metrics(events.RunnerIntended(at=100.1, name=name, pool="small", scope="web", job_id=7))
+        metrics(events.RunnerSubmitted(at=100.2, name=name, pool="small", scope="web", slurm_id=1))
+    assert value(metrics, "webhook_deliveries_total", scope="web", outcome="new") == 2
+    assert value(metrics, "webhook_deliveries_total", scope="web", outcome="known") == 1
+    assert value(metrics, "webhook_deliveries_total", scope="", outcome="refused") == 1
+    assert value(metrics, "webhook_deliveries_missed_total", scope="web") == 40
+    assert value(metrics, "webhook_to_submission_seconds_count", scope="web") == 1
+    assert value(metrics, "webhook_to_submission_seconds_sum", scope="web") == pytest.approx(0.2)
+
+
+def test_the_last_delivery_is_shown_for_scopes_with_a_webhook_only(metrics: Metrics) -> None:
+    pushed = ScopeStatus(name="web", readable=True, sources=("poll", "webhook"), last_delivery=990.0)
+    metrics.observe_status(replace(STATUS, scopes=(pushed, ScopeStatus(name="org", readable=True))))
+    assert value(metrics, "webhook_last_delivery_timestamp_seconds", scope="web") == 990.0
+    assert value(metrics, "webhook_last_delivery_timestamp_seconds", scope="org") is None

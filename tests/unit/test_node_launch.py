@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.unit.node_bench import QUICK, Bench, open_bench, service
+
+from slurm_gha.slurm.script import part
 
 LOOK = (
     """
@@ -201,3 +204,17 @@ def test_a_service_that_is_gone_again_does_not_hold_the_runner_up(bench: Bench) 
     assert job.wait(10) == 0, job.output
     assert bench.desk.events == ["launched"]
     assert bench.nothing_left()
+
+
+def test_a_container_gets_slurm_s_variables_and_those_of_gpus_and_no_others() -> None:
+    gpus = {"CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL"}
+    wanted = {"SLURM_JOB_ID", "SLURM_JOB_GPUS", "ZE_AFFINITY_MASK", *gpus}
+    others = {"PATH", "HOME", "GITHUB_TOKEN", "MY_CUDA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES_OLD", "SG_SECRET"}
+    done = subprocess.run(
+        ["/bin/bash", "-p", "-euo", "pipefail", "-c", f"{part('runner')}\njob_variables"],
+        env={**dict.fromkeys(wanted | others, "x"), "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert set(done.stdout.split()) == wanted

@@ -39,6 +39,9 @@ class EmptyScope:
     def pace(self, demand: float) -> float:
         return 5.0
 
+    async def run(self, repository: str, run_id: int) -> tuple[Job, ...]:
+        raise AssertionError(repository)
+
     async def runners(self) -> tuple[Registration, ...]:
         return ()
 

@@ -42,7 +42,7 @@ class Bench:
             await self.clock.sleep(began + interval - self.clock.now())
 
     def seen(self) -> set[str]:
-        return {job.repository for job in self.repositories.jobs()}
+        return {job.repository for jobs, _ in self.repositories.readings().values() for job in jobs}
 
     async def until_seen(self, repository: str, most: float) -> float:
         """Seconds until a job of the repository is known."""

@@ -71,6 +71,12 @@ def test_only_what_is_asked_for_stands_in_sbatch() -> None:
     assert not given_options & absent
 
 
+def test_several_nodes_have_a_task_each() -> None:
+    argv = commands.sbatch(submission(request=SlurmRequest(4, 60, nodes=3)))
+    assert [word for word in argv if "nodes" in word or "tasks" in word] == ["--nodes=3", "--ntasks=3"]
+    assert "--cpus-per-task=4" in argv
+
+
 def test_the_script_never_stands_in_argv() -> None:
     assert not any("the script" in argument for argument in commands.sbatch(submission()))
 
@@ -119,3 +125,9 @@ def test_the_environment_is_made_from_nothing(monkeypatch: pytest.MonkeyPatch) -
     assert set(made) == {"PATH", "LANG", "HOME", "USER", "LOGNAME", "SLURM_CONF", "SLURM_TIME_FORMAT"}
     job = commands.environment(home="/home/ci", user="ci", conf=None, epoch_times=False)
     assert set(job) == {"PATH", "LANG", "HOME", "USER", "LOGNAME"}
+
+
+def test_slurm_s_own_directory_is_last_on_a_job_s_path() -> None:
+    plain = commands.environment(home="/home/ci", user="ci", conf=None, epoch_times=False)
+    made = commands.environment(home="/home/ci", user="ci", conf=None, epoch_times=False, bin_dir="/opt/slurm/bin")
+    assert made["PATH"] == f"{plain['PATH']}:/opt/slurm/bin"

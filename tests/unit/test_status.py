@@ -309,10 +309,14 @@ def test_troubles_come_first_with_their_reasons() -> None:
             PoolStatus(name="large", limit=1, until=NOW - 5, failures=3, reason="no runner.sh"),
         ),
         runners=(a_runner(7, phase="pending", held=True, slurm_state="PENDING", slurm_reason="It is held."),),
-        jobs=(a_job(3, why="no pool has label gpu", unservable=True), a_job(4, unservable=True, why="nor here")),
+        jobs=(
+            a_job(3, why="no pool has label gpu", unservable=True),
+            a_job(4, unservable=True, why="nor here"),
+            a_job(5, refused=True, why="it comes from a fork"),
+        ),
         draining=True,
     )
-    assert shown(status, height=40)[1:10] == [
+    assert shown(status, height=50)[1:11] == [
         "! Slurm cannot be read: Unable to contact slurm controller",
         "! GitHub, scope web, cannot be read: 401: Bad credentials",
         "! GitHub, scope org, told us to wait 61 s",
@@ -320,8 +324,24 @@ def test_troubles_come_first_with_their_reasons() -> None:
         "! pool large backs off until one runner works (3 failures): no runner.sh",
         "! Slurm holds job 7 (sg-hpc-small-7): It is held.",
         "! 2 jobs find no pool; o/r job 4: nor here",
+        "! 1 job is refused; o/r job 5: it comes from a fork",
         "! draining: no new runner is started",
         "",
+    ]
+
+
+def test_a_scope_that_is_pushed_to_tells_when_its_webhook_last_brought_news() -> None:
+    sources = ("poll", "webhook")
+    status = a_status(
+        scopes=(
+            ScopeStatus(name="web", readable=True, last_read=NOW - 300, sources=sources, last_delivery=NOW - 7),
+            ScopeStatus(name="new", readable=True, last_read=NOW - 3, sources=("webhook",)),
+        )
+    )
+    lines = [line for line in shown(status, height=40, width=100) if line.startswith("GitHub")]
+    assert lines == [
+        "GitHub  web          read 5 min ago, by poll and webhook, delivery 7 s ago",
+        "GitHub  new          read 3 s ago, by webhook, no delivery yet",
     ]
 
 

@@ -261,6 +261,19 @@ def test_a_scope_read_in_turns_may_be_older_by_a_round() -> None:
     assert not Health.of(slurm, {"a": replace(view, runners_at=400.0)}, 1000.0, recent=180.0).ready
 
 
+def test_a_scope_that_is_pushed_to_may_be_read_less_often() -> None:
+    scopes = {name: ScopeView(name, jobs_at=400.0, runners_at=400.0) for name in ("pushed", "polled", "never")}
+    slower = {"pushed": 700.0, "never": float("inf")}
+    health = Health.of(SlurmView(at=999.0), scopes, 1000.0, slower=slower)
+    assert health.problems() == (
+        "jobs of GitHub scope polled: not read for 600 s",
+        "runners of GitHub scope polled: not read for 600 s",
+    )
+    later = Health.of(SlurmView(at=1199.0), scopes, 1200.0, slower=slower)
+    assert len([line for line in later.problems() if "never" in line]) == 0
+    assert len([line for line in later.problems() if "pushed" in line]) == 2
+
+
 def _served(story: Callable[[str, anyio.Event], Awaitable[None]], desk: Desk) -> None:
     async def main() -> None:
         stop = anyio.Event()

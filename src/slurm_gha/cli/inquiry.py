@@ -13,11 +13,12 @@ import anyio
 import anyio.to_thread
 
 from slurm_gha.config.mistakes import shown
-from slurm_gha.domain.pool import Pool, SlurmRequest
+from slurm_gha.domain.pool import Launcher, Pool, SlurmRequest
 from slurm_gha.github.budget import BudgetSnapshot
 from slurm_gha.github.errors import GitHubError
 from slurm_gha.github.permissions import Permission, Standing
 from slurm_gha.images import mirror
+from slurm_gha.planner.sizing import largest
 from slurm_gha.slurm.errors import SlurmError, SubmissionRefused
 
 
@@ -61,27 +62,54 @@ GitHubDesks = Mapping[str, AbstractAsyncContextManager[GitHubDesk]]
 
 
 async def ask_slurm(desk: SlurmDesk, pools: Sequence[Pool]) -> list[Answer]:
-    """Slurm's version, and for each pool whether Slurm would accept its jobs (``sbatch --test-only``)."""
+    """Slurm's version, and for each pool whether Slurm would accept its jobs (``sbatch --test-only``).
+
+    A pool that lets jobs ask for a size is tried at its bounds too: a job that Slurm refuses would slow the pool down.
+    """
     try:
         answers = [Answer(Verdict.TRUE, "slurm", f"version {_line(await desk.version())}")]
     except SlurmError as error:
         return [Answer(Verdict.FALSE, "slurm", f"its commands do not work: {_line(error)}")]
     for number, pool in enumerate(pools):
         subject = f"pool {pool.name}"
+        requests = [("its jobs", pool.request)]
+        requests += [(f"its largest jobs, {words}", request) for words, request in largest(pool) if words]
         try:
-            words = await desk.test_only(pool.request)
-        except SubmissionRefused as error:
-            answers.append(Answer(Verdict.FALSE, subject, f"Slurm refuses its jobs: {_line(error)}"))
+            for called, request in requests:
+                answers.append(await _try(desk, subject, called, request))
         except SlurmError as error:
             answers.append(Answer(Verdict.FALSE, subject, f"Slurm could not be asked: {_line(error)}"))
             rest = ", ".join(other.name for other in pools[number + 1 :])
             if rest:  # each of them would take as long as a command may
                 answers.append(Answer(Verdict.DOUBTFUL, "slurm", f"not asked about the other pools: {rest}"))
             break
-        else:
-            said = f" ({_line(words)})" if words.strip() else ""
-            answers.append(Answer(Verdict.TRUE, subject, f"Slurm accepts its jobs{said}"))
     return answers
+
+
+def gpu_doubts(pools: Sequence[Pool]) -> list[Answer]:
+    """Pools that may get GPUs of Slurm's, which their launcher does not bring into its containers."""
+    found = []
+    for pool in pools:
+        options = {name for name, _ in pool.request.extra}
+        own = any(gres.split(":")[0] == "gpu" for gres in pool.request.gres) or options & {"gpus", "gpus-per-node"}
+        brought = pool.launcher is Launcher.HOST or (pool.container is not None and pool.container.nvidia)
+        if not brought and (own or (pool.dynamic is not None and pool.dynamic.gpus)):
+            text = (
+                f"launcher {pool.launcher.value} brings no GPU into its containers; jobs only see how theirs is called"
+            )
+            if pool.launcher is Launcher.APPTAINER:
+                text += " (nvidia = true brings it along)"
+            found.append(Answer(Verdict.DOUBTFUL, f"pool {pool.name}", text))
+    return found
+
+
+async def _try(desk: SlurmDesk, subject: str, called: str, request: SlurmRequest) -> Answer:
+    try:
+        words = await desk.test_only(request)
+    except SubmissionRefused as error:
+        return Answer(Verdict.FALSE, subject, f"Slurm refuses {called}: {_line(error)}")
+    said = f" ({_line(words)})" if words.strip() else ""
+    return Answer(Verdict.TRUE, subject, f"Slurm accepts {called}{said}")
 
 
 async def ask_github(desks: GitHubDesks) -> list[Answer]:
@@ -135,9 +163,9 @@ def _permission(subject: str, permission: Permission) -> Answer:
     detail = f" ({_line(permission.detail)})" if permission.detail else ""
     match permission.standing:
         case Standing.GRANTED:
-            return Answer(Verdict.TRUE, subject, f"the token may {permission.purpose}")
+            return Answer(Verdict.TRUE, subject, f"the {permission.holder} may {permission.purpose}")
         case Standing.MISSING:
-            return Answer(Verdict.FALSE, subject, f"the token lacks the permission {purpose}{detail}")
+            return Answer(Verdict.FALSE, subject, f"the {permission.holder} lacks the permission {purpose}{detail}")
         case Standing.UNKNOWN:
             return Answer(Verdict.DOUBTFUL, subject, f"make sure that the token has the permission {purpose}{detail}")
 

@@ -15,7 +15,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from slurm_gha.observe.status import RunnerStatus, ScopeStatus, Status, WaitingJob
+from slurm_gha.observe.status import RunnerStatus, ScaleSetStatus, ScopeStatus, Status, WaitingJob
 from slurm_gha.observe.text import presentable
 
 Item = TypeVar("Item")
@@ -45,6 +45,7 @@ def screen(status: Status, frame: Frame) -> RenderableType:
     """The whole screen."""
     top = [_header(status, frame), *_problems(status, frame)]
     pools, feet = _pools(status), [_slurm(status, frame), *(_scope(scope, frame) for scope in status.scopes)]
+    feet += [_scale_set(each, frame) for each in status.scale_sets]
     jobs, runners = sorted(status.jobs, key=_job_order), sorted(status.runners, key=_runner_order)
     if frame.height is None:
         rooms = (len(jobs), len(runners))
@@ -120,6 +121,15 @@ def _problems(status: Status, frame: Frame) -> list[Text]:
             found.append((_BAD, f"GitHub, scope {scope.name}, cannot be read: {scope.error}"))
         if scope.budget is not None and (until := scope.budget.blocked_until or 0) > frame.now:
             found.append((_DOUBTFUL, f"GitHub, scope {scope.name}, told us to wait {lasting(until - frame.now)}"))
+    for each in status.scale_sets:
+        if each.standing == "conflict":
+            found.append((_BAD, f"scale set {each.name}: another controller reads its queue: {each.trouble}"))
+        elif each.trouble is not None:
+            found.append((_BAD, f"scale set {each.name} cannot be read: {each.trouble}"))
+        if each.dropped:
+            kept, lost = ", ".join(each.labels), ", ".join(each.dropped)
+            text = f"scale set {each.name}: GitHub kept only the labels {kept}, not {lost}: runs-on has to use those"
+            found.append((_DOUBTFUL, text))
     for pool in status.pools:
         if pool.until is not None:
             wait = f"for {lasting(pool.until - frame.now)}" if pool.until > frame.now else "until one runner works"
@@ -127,14 +137,18 @@ def _problems(status: Status, frame: Frame) -> list[Text]:
             found.append((_BAD, f"pool {pool.name} backs off {wait} ({times}): {pool.reason}"))
     held = (runner for runner in status.runners if runner.held)
     found += [(_BAD, f"Slurm holds job {r.slurm_id} ({r.name}): {r.slurm_reason or r.slurm_state}") for r in held]
-    unservable = [job for job in status.jobs if job.unservable]
-    if unservable:
-        first = min(unservable, key=lambda job: job.since)
-        number = _title(len(unservable), "job finds no pool", "jobs find no pool")
-        found.append((_DOUBTFUL, f"{number}; {first.repository} {first.name}: {first.why}"))
+    found += _without_pool([job for job in status.jobs if job.unservable], "job finds no pool", "jobs find no pool")
+    found += _without_pool([job for job in status.jobs if job.refused], "job is refused", "jobs are refused")
     if status.draining:
         found.append((_DOUBTFUL, "draining: no new runner is started"))
     return _fitted([(style, presentable(text)) for style, text in found], frame)
+
+
+def _without_pool(jobs: Sequence[WaitingJob], one: str, more: str) -> list[tuple[str, str]]:
+    if not jobs:
+        return []
+    first = min(jobs, key=lambda job: job.since)
+    return [(_DOUBTFUL, f"{_title(len(jobs), one, more)}; {first.repository} {first.name}: {first.why}")]
 
 
 def _fitted(found: Sequence[tuple[str, str]], frame: Frame) -> list[Text]:
@@ -156,7 +170,7 @@ def _fitted(found: Sequence[tuple[str, str]], frame: Frame) -> list[Text]:
 
 
 def _job_order(job: WaitingJob) -> tuple[bool, bool, float, int]:
-    return (not job.unservable, job.runner is not None, job.since, job.id)
+    return (not (job.unservable or job.refused), job.runner is not None, job.since, job.id)
 
 
 def _jobs(jobs: Sequence[WaitingJob], room: int, frame: Frame) -> list[RenderableType]:
@@ -164,7 +178,7 @@ def _jobs(jobs: Sequence[WaitingJob], room: int, frame: Frame) -> list[Renderabl
         frame, ("since", 7, 0), ("repository", 10, 2), ("job", 8, 2), ("wants", 6, 1), ("why it waits", 20, 4)
     )
     for job in _first(jobs, room):
-        style = _DOUBTFUL if job.unservable else ""
+        style = _DOUBTFUL if job.unservable or job.refused else ""
         table.add_row(
             lasting(frame.now - job.since),
             _cell(job.repository),
@@ -230,6 +244,13 @@ def _slurm(status: Status, frame: Frame) -> Text:
 
 def _scope(scope: ScopeStatus, frame: Frame) -> Text:
     line = _reading("GitHub", scope.name, scope.readable, scope.last_read, frame)
+    if scope.sources != ("poll",):
+        line.append(f", by {' and '.join(presentable(source, 12) for source in scope.sources)}")
+    if "webhook" in scope.sources:
+        none, at = scope.last_delivery is None, scope.last_delivery or 0.0
+        line.append(
+            ", no delivery yet" if none else f", delivery {lasting(frame.now - at)} ago", _DOUBTFUL if none else ""
+        )
     budget = scope.budget
     if budget is not None and budget.remaining is not None and budget.limit:
         style = (
@@ -238,6 +259,16 @@ def _scope(scope: ScopeStatus, frame: Frame) -> Text:
         line.append(f", budget {budget.remaining:,} of {budget.limit:,}", style)
         if budget.reset is not None and budget.reset > frame.now:
             line.append(f", new in {lasting(budget.reset - frame.now)}", _FAINT)
+    return line
+
+
+def _scale_set(each: ScaleSetStatus, frame: Frame) -> Text:
+    line = Text(f"queue   {presentable(each.name, 24):<12} ", no_wrap=True, overflow="ellipsis")
+    style = {"listening": _GOOD, "beginning": _DOUBTFUL}.get(each.standing, _BAD)
+    age = "" if each.session_since is None else f" for {lasting(frame.now - each.session_since)}"
+    line.append(f"{presentable(each.standing, 12)}{age}", style)
+    waiting = each.counts.get("assigned", 0) - each.counts.get("running", 0)
+    line.append(f", {each.counts.get('running', 0)} running, {max(0, waiting)} waiting", _FAINT)
     return line
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from slurm_gha.config.addresses import make_scope, split_url
+from slurm_gha.config.boundchecks import bound_findings
 from slurm_gha.config.mistakes import KeyPath, shown
 from slurm_gha.config.units import parse_duration, parse_time_limit, show_duration
 from slurm_gha.domain.scope import Scope, ScopeKind
@@ -25,8 +26,11 @@ def findings(document: Mapping[str, Any]) -> Iterator[Finding]:
     yield from _duplicate_names(document, "scope")
     yield from _duplicate_names(document, "pool")
     yield from _tokens(document)
+    yield from _installations(document)
+    yield from _webhooks(document)
     yield from _scopes(document)
     yield from _pools(document)
+    yield from _scale_sets(document)
     yield from _images(document)
     yield from _handovers(document)
 
@@ -90,13 +94,55 @@ def _duplicate_names(document: Mapping[str, Any], key: str) -> Iterator[Finding]
 
 def _tokens(document: Mapping[str, Any]) -> Iterator[Finding]:
     for index, scope in _tables(document, "scope"):
-        if "token_file" in scope and "token_env" in scope:
-            yield ("scope", index, "token_env"), "is too much beside token_file; keep one of the two"
-        elif "token" not in scope and "token_file" not in scope and "token_env" not in scope:
+        given = [key for key in ("token_file", "token_env", "app_id") if key in scope]
+        if len(given) > 1:
+            yield ("scope", index, given[1]), f"is too much beside {given[0]}; keep one of the two"
+        elif not given and "token" not in scope and "private_key_file" not in scope:
             yield (
                 ("scope", index),
-                "needs a token: token_file (path of a private file) or token_env (name of a variable)",
+                "needs a token: token_file (path of a private file) or token_env (name of a variable); "
+                "or a GitHub App: app_id and private_key_file",
             )
+        if "app_id" in scope and "private_key_file" not in scope and "private_key" not in scope:
+            yield ("scope", index, "app_id"), "needs private_key_file as well, the file with the App's private key"
+        for key in ("private_key_file", "installation_id"):
+            if key in scope and "app_id" not in scope:
+                yield ("scope", index, key), "needs app_id as well, the GitHub App's number or client ID"
+
+
+def _installations(document: Mapping[str, Any]) -> Iterator[Finding]:
+    """An App has one installation on an account: scopes of that account cannot name two."""
+    seen: dict[tuple[str, str, str], object] = {}
+    for index, scope in _parsed_scopes(document):
+        table = document["scope"][index]
+        number = table.get("installation_id")
+        if number is None or "app_id" not in table:
+            continue
+        account = scope.path.lower() if scope.kind is ScopeKind.ENTERPRISE else scope.path.lower().partition("/")[0]
+        if seen.setdefault((scope.api_url, str(table["app_id"]), account), number) != number:
+            yield (
+                ("scope", index, "installation_id"),
+                "differs from that of another scope of the same account and App; an App has one installation there",
+            )
+
+
+def _webhooks(document: Mapping[str, Any]) -> Iterator[Finding]:
+    for index, scope in _tables(document, "scope"):
+        listed = [word for _, word in _strings(scope.get("sources"))]
+        keys = [key for key in ("webhook_secret_file", "webhook_secret_env", "webhook_id") if key in scope]
+        if "webhook" not in listed:
+            for key in keys:
+                yield ("scope", index, key), 'is of no use without "webhook" in sources'
+        elif "webhook_secret_file" in keys and "webhook_secret_env" in keys:
+            yield ("scope", index, "webhook_secret_env"), "is too much beside webhook_secret_file; keep one of the two"
+        elif not {"webhook_secret_file", "webhook_secret_env", "webhook_secret"} & scope.keys():
+            yield (
+                ("scope", index, "sources"),
+                'needs the webhook\'s secret for "webhook": webhook_secret_file (path of a private file) or '
+                "webhook_secret_env (name of a variable)",
+            )
+        for word in sorted({word for word in listed if listed.count(word) > 1}):
+            yield ("scope", index, "sources"), f'"{shown(word)}" is there twice'
 
 
 def _parsed_scopes(document: Mapping[str, Any]) -> Iterator[tuple[int, Scope]]:
@@ -179,6 +225,10 @@ def _pools(document: Mapping[str, Any]) -> Iterator[Finding]:
                 yield ("pool", index, "labels", position), f'"{shown(label)}" is there twice (case does not matter)'
             seen.add(folded)
         yield from _launcher(index, pool)
+        allow = _table(pool, "allow")
+        if allow.get("forks") is True and allow.get("branches"):
+            yield ("pool", index, "allow", "forks"), "is of no use beside branches: no branch of a fork is among them"
+        yield from bound_findings(("pool", index), pool)
         request = pool.get("slurm")
         if isinstance(request, dict):
             yield from _request(("pool", index, "slurm"), request, before_end)
@@ -186,6 +236,25 @@ def _pools(document: Mapping[str, Any]) -> Iterator[Finding]:
         name = table.get("name")
         if pools and isinstance(name, str) and all(_leaves_out(pool, name) for _, pool in pools):
             yield ("scope", index, "name"), f'no pool serves the scope "{shown(name)}"; add it to scopes of a pool'
+
+
+def _scale_sets(document: Mapping[str, Any]) -> Iterator[Finding]:
+    """Two pools cannot share a scale set: GitHub would not say whose a job is."""
+    users = {
+        str(table.get("name"))
+        for _, table in _tables(document, "scope")
+        if any(word == "scaleset" for _, word in _strings(table.get("sources")))
+    }
+    seen: dict[tuple[str, str], str] = {}
+    for index, pool in _tables(document, "pool"):
+        own = {name for _, name in _strings(pool.get("scopes"))} & users if "scopes" in pool else users
+        name = pool.get("scale_set", pool.get("name"))
+        for scope in sorted(own):
+            other = seen.setdefault((scope, str(name).lower()), str(pool.get("name")))
+            if isinstance(name, str) and other != str(pool.get("name")):
+                key = "scale_set" if "scale_set" in pool else "name"
+                yield ("pool", index, key), f'pool "{shown(other)}" has a scale set of this name in the same scope'
+                break
 
 
 _CONTAINER_KEYS = ("image", "image_runner_dir", "host_loopback")

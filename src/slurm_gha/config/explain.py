@@ -15,9 +15,12 @@ from slurm_gha.config.mistakes import KeyPath, shown
 from slurm_gha.config.schema import Settings
 from slurm_gha.config.units import show_duration
 
-_INLINE_TOKENS = frozenset({"token", "pat", "password", "secret", "access_token", "github_token", "auth_token"})
+_INLINE_TOKENS = frozenset(
+    {"token", "pat", "password", "secret", "access_token", "github_token", "auth_token", "webhook_secret"}
+)
+_INLINE_KEYS = frozenset({"private_key", "app_private_key", "app_key", "pem"})
 # Values that may hold a secret, or that the sentence about them repeats already.
-_UNREPEATED = frozenset({"environment", "url", "extra"})
+_UNREPEATED = frozenset({"environment", "url", "extra", "proxy", "private_key_file", "app_id"})
 _WANTED = {
     "int_type": "a whole number, without quotes",
     "float_type": "a number",
@@ -88,7 +91,8 @@ def _value(path: KeyPath, document: Mapping[str, Any]) -> object:
 
 def _given(path: KeyPath, document: Mapping[str, Any]) -> str:
     """What was given, if it may be repeated: nothing that is or may be a secret."""
-    secretive = any(isinstance(part, str) and ("token" in part or part in _UNREPEATED) for part in path)
+    words = [part for part in path if isinstance(part, str)]
+    secretive = any("token" in word or "secret" in word or word in _UNREPEATED for word in words)
     value = _value(path, document)
     if secretive or value is None:
         return ""
@@ -104,7 +108,17 @@ def _given(path: KeyPath, document: Mapping[str, Any]) -> str:
 def _unknown(path: KeyPath) -> str:
     key = str(path[-1])
     allowed = allowed_keys(path[:-1])
+    if key.lower().replace("-", "_") in _INLINE_KEYS:
+        return (
+            "a secret must not stand in this file: put the App's private key into a file of mode 0600 and name it by "
+            "private_key_file in [[scope]]; if it was a real key, delete it on GitHub and make another"
+        )
     if key.lower().replace("-", "_") in _INLINE_TOKENS:
+        if key.lower() == "webhook_secret":
+            return (
+                "a secret must not stand in this file: put it into a file of mode 0600 and name it by "
+                "webhook_secret_file, or into an environment variable and name that by webhook_secret_env"
+            )
         return (
             "a secret must not stand in this file: put the token into a file of mode 0600 and name it by "
             "token_file in [[scope]], or into an environment variable and name that by token_env; "

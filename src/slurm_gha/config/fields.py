@@ -6,14 +6,15 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Strict
+from pydantic import AfterValidator, BeforeValidator, Field, Strict
 
 from slurm_gha.config.addresses import parse_api_url, parse_scope_url, split_url
 from slurm_gha.config.options import parse_option
-from slurm_gha.config.units import parse_address, parse_duration, parse_memory, parse_time_limit
+from slurm_gha.config.units import parse_address, parse_clock, parse_duration, parse_memory, parse_time_limit
 from slurm_gha.domain.runner import INSTALLATION_PATTERN, POOL_PATTERN
+from slurm_gha.domain.warm import zone
 
 LONGEST_NODE_DIR = 40
 """Bytes. A Unix socket's path is at most 107 bytes long, and jobs make theirs below ``node_dir/sg-ID/``."""
@@ -79,6 +80,25 @@ def _mirror_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def _proxy_url(text: str) -> str:
+    try:
+        parts = split_url(text)
+    except ValueError as error:
+        hint = "; it would show: put a proxy with a password into the variable HTTPS_PROXY of the service"
+        raise ValueError(f"{error}{hint if 'password' in str(error) else ''}") from None
+    if parts.path.strip("/"):
+        raise ValueError('must be the URL of a proxy, such as "http://proxy.example:3128", without a path')
+    return text.rstrip("/")
+
+
+def _app_id(value: object) -> object:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10**15:
+        return str(value)
+    if isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9.]{1,60}", value):
+        return value
+    raise ValueError('must be the App\'s number, or its client ID such as "Iv23liAbCdEfGh012345"')
+
+
 def _listen(text: str) -> str:
     parse_address(text)
     return text
@@ -86,6 +106,14 @@ def _listen(text: str) -> str:
 
 def _github_url(text: str) -> str:
     parse_scope_url(text)
+    return text
+
+
+def _time_zone(text: str) -> str:
+    try:
+        zone(text)
+    except (KeyError, ValueError, OSError):
+        raise ValueError('must be a time zone that this machine knows, such as "Europe/Berlin" or "UTC"') from None
     return text
 
 
@@ -108,6 +136,11 @@ ScopeName = Annotated[str, _matching(r"[a-z0-9][a-z0-9-]{0,31}", "1 to 32 small 
 PoolName = Annotated[
     str, _matching(POOL_PATTERN, "1 to 24 small letters, digits and inner hyphens (it is part of runners' names)")
 ]
+ScaleSetName = Annotated[
+    str,
+    _matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", "1 to 100 letters, digits and . _ - (jobs ask for it by this name)"),
+]
+RunnerGroup = Annotated[str, _matching(r"[^\x00-\x1f\x7f]{1,256}", "the name of a runner group")]
 Installation = Annotated[
     str, _matching(INSTALLATION_PATTERN, "2 to 16 small letters and digits (it is part of runners' names)")
 ]
@@ -140,6 +173,8 @@ Repository = Annotated[
 ]
 ExtraOption = Annotated[tuple[str, str | None], Written("text"), from_text(parse_option)]
 NodeUrl = Annotated[str, Written("URL"), AfterValidator(_node_url)]
+ProxyUrl = Annotated[str, Written("URL"), AfterValidator(_proxy_url)]
+AppId = Annotated[str, Written("number or client ID"), BeforeValidator(_app_id)]
 ListenAddress = Annotated[str, Written("host:port"), AfterValidator(_listen)]
 GitHubUrl = Annotated[str, Written("URL"), AfterValidator(_github_url)]
 Label = Annotated[str, AfterValidator(_label)]
@@ -161,3 +196,16 @@ RegistryHost = Annotated[
     _matching(r"[a-z0-9][a-z0-9.-]{0,252}(:[0-9]{1,5})?", 'the host of a registry, such as "docker.io" or "ghcr.io"'),
 ]
 MirrorUrl = Annotated[str, Written("URL"), AfterValidator(_mirror_url)]
+Pattern = Annotated[
+    str,
+    _matching(r"[!-~¡-\U0010ffff]{1,256}", "1 to 256 characters without blanks, with * for any and ** for / as well"),
+]
+Patterns = Annotated[tuple[Pattern, ...], Strict(False), Field(max_length=1000)]
+EventName = Annotated[str, _matching(r"[a-z_]{1,64}", 'an event as workflows write it, such as "pull_request"')]
+ActorName = Annotated[
+    str,
+    _matching(r"[A-Za-z0-9_-]{1,100}(\[bot\])?", 'the name of a user, such as "octocat", or of an app, "name[bot]"'),
+]
+TimeZone = Annotated[str, AfterValidator(_time_zone)]
+TimeOfDay = Annotated[int, Written("time of day"), from_text(parse_clock)]
+Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]

@@ -17,7 +17,7 @@ from slurm_gha.config.explain import explain
 from slurm_gha.config.locate import Lines, locate
 from slurm_gha.config.mistakes import ConfigError, KeyPath, Mistake, shown
 from slurm_gha.config.schema import Settings
-from slurm_gha.config.tokens import read_token_file, read_token_variable
+from slurm_gha.config.secrets import read_secrets, read_webhook_secrets
 from slurm_gha.domain.secret import Secret
 
 _SYNTAX_PLACE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
@@ -25,14 +25,15 @@ _SYNTAX_PLACE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """What became of a file: the settings if they hold, the tokens by scope, and every mistake.
+    """What became of a file: the settings if they hold, the token or private key of each scope, and every mistake.
 
-    A token that cannot be read is a mistake, but leaves the settings standing.
+    A token or key that cannot be read is a mistake, but leaves the settings standing.
     """
 
     settings: Settings | None
     mistakes: tuple[Mistake, ...]
     tokens: Mapping[str, Secret] = field(default_factory=dict)
+    webhook_secrets: Mapping[str, Secret] = field(default_factory=dict)
 
 
 def load(path: Path | str) -> Settings:
@@ -44,11 +45,19 @@ def load(path: Path | str) -> Settings:
 
 
 def load_with_tokens(path: Path | str, environ: Mapping[str, str] | None = None) -> tuple[Settings, dict[str, Secret]]:
-    """The settings in a file and the token of each scope, by the scope's name; raises ConfigError."""
+    """The settings in a file and the token or private key of each scope, by the scope's name; raises ConfigError."""
     examined = examine(path, os.environ if environ is None else environ)
     if examined.settings is None or examined.mistakes:
         raise ConfigError(examined.mistakes)
     return examined.settings, dict(examined.tokens)
+
+
+def load_webhook_secrets(path: Path | str, environ: Mapping[str, str] | None = None) -> dict[str, Secret]:
+    """The webhook's secret of each scope that has one, by the scope's name; raises ConfigError."""
+    examined = examine(path, os.environ if environ is None else environ)
+    if examined.settings is None or examined.mistakes:
+        raise ConfigError(examined.mistakes)
+    return dict(examined.webhook_secrets)
 
 
 def examine(path: Path | str, environ: Mapping[str, str] | None = None) -> Examined:
@@ -78,9 +87,10 @@ def examine_text(text: str, file: str, environ: Mapping[str, str] | None = None)
     lines = locate(text)
     settings, complaints = _validate(document)
     complaints.extend(findings(document))
-    unread, tokens = ([], {}) if environ is None else _read_tokens(document, environ)
-    mistakes = _placed(complaints + unread, document, lines, file)
-    return Examined(None if complaints else settings, mistakes, tokens)
+    unread, tokens = ([], {}) if environ is None else read_secrets(document, environ)
+    secrets_unread, secrets = ([], {}) if environ is None else read_webhook_secrets(document, environ)
+    mistakes = _placed(complaints + unread + secrets_unread, document, lines, file)
+    return Examined(None if complaints else settings, mistakes, tokens, secrets)
 
 
 def _failed(file: str, line: int, text: str) -> Examined:
@@ -100,32 +110,6 @@ def _validate(document: Mapping[str, Any]) -> tuple[Settings | None, list[Findin
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)
         return None, [finding for detail in details if (finding := explain(detail, document)) is not None]
-
-
-def _read_tokens(document: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[list[Finding], dict[str, Secret]]:
-    """The tokens of all scopes that name one properly, whatever else is wrong with the file."""
-    unread: list[Finding] = []
-    tokens: dict[str, Secret] = {}
-    tables = document.get("scope")
-    for index, table in enumerate(tables if isinstance(tables, list) else ()):
-        if not isinstance(table, dict):
-            continue
-        file, variable, name = table.get("token_file"), table.get("token_env"), table.get("name")
-        key = "token_file"
-        try:
-            if isinstance(file, str) and file.startswith("/") and file.isprintable():
-                token = read_token_file(Path(file))
-            elif isinstance(variable, str) and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable):
-                key = "token_env"
-                token = read_token_variable(variable, environ)
-            else:
-                continue
-        except ValueError as error:
-            unread.append((("scope", index, key), str(error)))
-            continue
-        if isinstance(name, str):
-            tokens[name] = token
-    return unread, tokens
 
 
 def _placed(complaints: Iterable[Finding], document: Mapping[str, Any], lines: Lines, file: str) -> tuple[Mistake, ...]:

@@ -9,10 +9,14 @@ from typing import Annotated, Any
 
 from pydantic import Field, Strict
 
+from slurm_gha.config.dynamic import DynamicSettings
 from slurm_gha.config.fields import (
     AbsolutePath,
+    ActorName,
     Constraint,
+    Day,
     Duration,
+    EventName,
     ExtraOption,
     GresList,
     ImageName,
@@ -20,16 +24,24 @@ from slurm_gha.config.fields import (
     Memory,
     Name,
     Names,
+    Patterns,
     PoolName,
+    RunnerGroup,
+    ScaleSetName,
     TimeLimit,
+    TimeOfDay,
+    TimeZone,
     VariableName,
     VariableValue,
 )
 from slurm_gha.config.table import Table
+from slurm_gha.domain.allow import Allow
 from slurm_gha.domain.labels import normalise
 from slurm_gha.domain.pool import Container, Handover, Launcher, Pool, SlurmRequest, Snapshotter
+from slurm_gha.domain.warm import Hours, Warm, weekdays
 
 _POOL: dict[str, Any] = {field.name: field.default for field in fields(Pool)}
+_WARM: dict[str, Any] = {field.name: field.default for field in fields(Warm)}
 _CONTAINER: dict[str, Any] = {field.name: field.default for field in fields(Container)}
 
 
@@ -42,6 +54,12 @@ class PoolSlurmSettings(Table):
         default=None, description="Memory of the whole job: `512M`, `2G`. Without it, the partition's default."
     )
     mem_per_cpu: Memory | None = Field(default=None, description="Memory for each CPU, in place of `mem`.")
+    nodes: int = Field(
+        default=1,
+        ge=1,
+        le=65_536,
+        description="Nodes of the Slurm job; the other keys are for each of them. More than 1 for the launcher `host`.",
+    )
     partition: Names | None = Field(default=None, description="Partition, or several with commas between them.")
     gres: GresList = Field(
         default=(), description="Generic resources: a list or one text, such as `gpu:1` or `tmpdisk:4096`."
@@ -66,7 +84,56 @@ class PoolSlurmSettings(Table):
             qos=self.qos,
             constraint=self.constraint,
             extra=self.extra,
+            nodes=self.nodes,
         )
+
+
+class PoolAllowSettings(Table):
+    """Whose jobs the pool's runners take. What a list leaves out is refused; a list that is left out is no limit."""
+
+    repositories: Patterns = Field(
+        default=(),
+        description="Repositories, as `owner/name`; `*` stands for anything but `/`. Case does not matter.",
+    )
+    branches: Patterns = Field(
+        default=(),
+        description="Branches (or tags) of the repository itself; `*` stands for anything but `/`, `**` for anything. "
+        "A pull request counts by the branch it comes from.",
+    )
+    events: Annotated[tuple[EventName, ...], Strict(False), Field(max_length=100)] = Field(
+        default=(), description="Events that start workflows, such as `push` or `pull_request`."
+    )
+    actors: Annotated[tuple[ActorName, ...], Strict(False), Field(max_length=1000)] = Field(
+        default=(), description="GitHub users who set the run going; apps as `name[bot]`. Case does not matter."
+    )
+    forks: bool = Field(default=False, description="Whether pull requests from forks may run here.")
+
+    def allow(self) -> Allow:
+        """The lists in the domain's words."""
+        return Allow(
+            repositories=tuple(pattern.lower() for pattern in self.repositories),
+            branches=self.branches,
+            events=self.events,
+            actors=tuple(actor.lower() for actor in self.actors),
+            forks=self.forks,
+        )
+
+
+class PoolWarmSettings(Table):
+    """Hours of the week with a number of idle runners of their own. As many tables as needed; the largest counts."""
+
+    days: Annotated[tuple[Day, ...], Strict(False)] = Field(
+        default=("mon", "tue", "wed", "thu", "fri", "sat", "sun"), min_length=1, description="Days on which they begin."
+    )
+    start: TimeOfDay = Field(alias="from", description="When they begin: `08:00`.")
+    end: TimeOfDay = Field(
+        alias="to", description="When they end; what is not after `from` is on the next day. `24:00` is midnight."
+    )
+    min_idle: int = Field(ge=0, le=10_000, description="Runners kept free in these hours, in each scope.")
+
+    def hours(self) -> Hours:
+        """The hours in the domain's words."""
+        return Hours(weekdays(self.days), self.start, self.end, self.min_idle)
 
 
 class PoolSettings(Table):
@@ -127,20 +194,60 @@ class PoolSettings(Table):
     max_runners: int = Field(
         default=_POOL["max_runners"], ge=1, le=100_000, description="Most runners at the same time."
     )
+    max_runners_per_repository: int | None = Field(
+        default=None, ge=1, le=100_000, description="Most runners of the pool that any one repository may have."
+    )
+    min_idle: int = Field(
+        default=_WARM["min_idle"],
+        ge=0,
+        le=10_000,
+        description="Runners kept free ahead of demand, in each scope, outside of the hours in `[[pool.warm]]`.",
+    )
+    timezone: TimeZone | None = Field(
+        default=None, description="Time zone of the hours in `[[pool.warm]]`; without it, the service's."
+    )
+    recycle_after: Duration = Field(
+        default=_WARM["recycle_after"],
+        ge=60,
+        le=2400,
+        description="Age at which an idle runner that is kept ready is replaced by a new one.",
+    )
     idle_timeout: Duration = Field(
         default=_POOL["idle_timeout"], ge=1, description="How long a runner may be online without a job."
     )
     runner_group_id: int = Field(
         default=_POOL["runner_group_id"], ge=1, description="Runner group on GitHub; 1 is the default group."
     )
+    scale_set: ScaleSetName | None = Field(
+        default=None,
+        description='Name of its runner scale set in scopes whose `sources` have "scaleset"; the pool\'s name if left '
+        "out. Jobs may ask for it by this name or by the labels.",
+    )
+    runner_group: RunnerGroup | None = Field(
+        default=None, description="Runner group of its scale set by name, in place of `runner_group_id`."
+    )
     environment: dict[VariableName, VariableValue] = Field(
         default_factory=dict,
         description="Environment variables for the runner and its jobs. Everybody's jobs can read them: no secrets.",
     )
     slurm: PoolSlurmSettings = Field(description="Table `[pool.slurm]`, see below.")
+    dynamic: DynamicSettings | None = Field(
+        default=None,
+        description="Table `[pool.dynamic]`, see below: what jobs may ask for by their labels. Without it, nothing.",
+    )
+    allow: PoolAllowSettings = Field(
+        default_factory=PoolAllowSettings, description="Table `[pool.allow]`, see below: who may run."
+    )
+    warm: Annotated[tuple[PoolWarmSettings, ...], Strict(False)] = Field(
+        default=(), description="Tables `[[pool.warm]]`, see below: when to keep more runners, or fewer, ready."
+    )
 
-    def pool(self, scopes: Sequence[str]) -> Pool:
-        """The pool in the domain's words; ``scopes`` are all that the file names."""
+    def pool(self, scopes: Sequence[str], *, signal_before_end: float = 0.0, timezone: str = "UTC") -> Pool:
+        """The pool in the domain's words; ``scopes`` are all that the file names.
+
+        ``signal_before_end``: seconds before its time limit at which a runner is told to stop. ``timezone``: the
+        service's.
+        """
         return Pool(
             name=self.name,
             scopes=frozenset(scopes if self.scopes is None else self.scopes),
@@ -150,10 +257,21 @@ class PoolSettings(Table):
             launcher=self.launcher,
             handover=self.handover,
             max_runners=self.max_runners,
+            max_runners_per_repository=self.max_runners_per_repository,
             idle_timeout=self.idle_timeout,
             runner_group_id=self.runner_group_id,
             environment=tuple(sorted(self.environment.items())),
             container=self._container(),
+            scale_set=self.scale_set or "",
+            runner_group=self.runner_group or "",
+            allow=self.allow.allow(),
+            warm=Warm(
+                min_idle=self.min_idle,
+                hours=tuple(table.hours() for table in self.warm),
+                timezone=self.timezone or timezone,
+                recycle_after=self.recycle_after,
+            ),
+            dynamic=None if self.dynamic is None else self.dynamic.bounds(self.slurm.mem_per_cpu, signal_before_end),
         )
 
     def _container(self) -> Container | None:

@@ -18,22 +18,25 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from slurm_gha.config.cvmfs import CvmfsTable
+from slurm_gha.config.dynamic import DynamicSettings
 from slurm_gha.config.fields import Written
 from slurm_gha.config.images import ImageSettings
 from slurm_gha.config.options import ALLOWED, Argument
-from slurm_gha.config.pools import PoolSettings, PoolSlurmSettings
+from slurm_gha.config.pools import PoolAllowSettings, PoolSettings, PoolSlurmSettings, PoolWarmSettings
 from slurm_gha.config.schema import (
     PollSettings,
     ScopeSettings,
     ServiceSettings,
     SlurmSettings,
     TimeoutSettings,
+    WebhookSettings,
 )
 from slurm_gha.config.units import show_duration
 
 SECTIONS: dict[str, type[BaseModel]] = {
     "service": ServiceSettings,
     "poll": PollSettings,
+    "webhook": WebhookSettings,
     "slurm": SlurmSettings,
     "images": ImageSettings,
     "images.cvmfs": CvmfsTable,
@@ -41,6 +44,9 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "scope": ScopeSettings,
     "pool": PoolSettings,
     "pool.slurm": PoolSlurmSettings,
+    "pool.dynamic": DynamicSettings,
+    "pool.allow": PoolAllowSettings,
+    "pool.warm": PoolWarmSettings,
 }
 _BLOCK = re.compile(r"(<!-- settings: ([a-z.]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _PLAIN = {int: "whole number", str: "text", bool: "true or false", dict: "table of texts"}
@@ -57,7 +63,9 @@ def _content(section: str) -> str:
     rows = ["| Key | Meaning | Written as | Default |", "|---|---|---|---|"]
     for name, field in SECTIONS[section].model_fields.items():
         meaning = (field.description or "").replace("|", "\\|")
-        rows.append(f"| `{name}` | {meaning}{_bounds(field)} | {written_as(field)} | {shown_default(field)} |")
+        rows.append(
+            f"| `{field.alias or name}` | {meaning}{_bounds(field)} | {written_as(field)} | {shown_default(field)} |"
+        )
     return "\n".join(rows) + "\n"
 
 
@@ -77,8 +85,12 @@ def shown_default(field: FieldInfo) -> str:
     value = field.default
     if value is None or value == () or value is PydanticUndefined:
         return "none"
+    if isinstance(value, tuple):
+        return "`[" + ", ".join(f'"{item}"' for item in value) + "]`"
     if isinstance(value, float):
         return f'`"{show_duration(value)}"`'
+    if isinstance(value, tuple):
+        return "`[" + ", ".join(f'"{item}"' for item in value) + "]`"
     return f"`{value}`" if isinstance(value, int) else f'`"{value}"`'
 
 
@@ -96,7 +108,8 @@ def _form(annotation: Any) -> str:
     if origin in (typing.Union, types.UnionType):
         return _form(next(part for part in arguments if part is not type(None)))
     if origin is tuple:
-        return f"list of {_form(arguments[0])}s"
+        listed = _form(arguments[0])
+        return f"list of {listed}" if "`" in listed else f"list of {listed}s"
     if origin is Literal:
         return " or ".join(f'`"{choice}"`' for choice in arguments)
     if isinstance(annotation, type) and issubclass(annotation, enum.Enum):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,6 +12,7 @@ from slurm_gha.config.addresses import make_scope
 from slurm_gha.config.fields import (
     AbsolutePath,
     ApiUrl,
+    AppId,
     Duration,
     EnvironmentName,
     GitHubUrl,
@@ -19,16 +20,18 @@ from slurm_gha.config.fields import (
     ListenAddress,
     NodeDir,
     NodeUrl,
+    ProxyUrl,
     Repository,
     ScopeName,
     SlurmPath,
+    TimeZone,
 )
 from slurm_gha.config.images import ImageSettings
 from slurm_gha.config.pools import PoolSettings
 from slurm_gha.config.table import Table
 from slurm_gha.config.units import parse_address
-from slurm_gha.domain.pool import Policy
-from slurm_gha.domain.scope import Scope
+from slurm_gha.domain.pool import Policy, Share
+from slurm_gha.domain.scope import Scope, Source
 
 _POLICY: dict[str, Any] = {field.name: field.default for field in fields(Policy)}
 
@@ -59,6 +62,10 @@ class ServiceSettings(Table):
     max_runners: int = Field(
         default=_POLICY["max_runners"], ge=1, le=100_000, description="Most runners of all pools together."
     )
+    max_runners_per_repository: int | None = Field(
+        default=None, ge=1, le=100_000, description="Most runners of any one repository, in all pools together."
+    )
+    timezone: TimeZone = Field(default="UTC", description="Time zone of hours in pools, such as `Europe/Berlin`.")
     tls_certificate: AbsolutePath | None = Field(
         default=None, description="Certificate (PEM) of the HTTP server; with `tls_key` it speaks HTTPS."
     )
@@ -82,6 +89,21 @@ class PollSettings(Table):
     idle_interval: Duration = Field(default=30.0, ge=1, description="Time between two looks while there is no work.")
     linger: Duration = Field(
         default=300.0, description="How long after the last work the looks go on at `busy_interval`."
+    )
+    backstop_interval: Duration = Field(
+        default=600.0,
+        ge=10,
+        description="Time between two looks at scopes that GitHub brings news of by itself (`sources`).",
+    )
+
+
+class WebhookSettings(Table):
+    """What is done about deliveries of webhooks that got lost."""
+
+    catch_up_interval: Duration = Field(
+        default=600.0,
+        ge=30,
+        description="Time between two looks at GitHub's history of deliveries, for those that never arrived.",
     )
 
 
@@ -166,10 +188,26 @@ class ScopeSettings(Table):
         "`https://HOST/enterprises/NAME`."
     )
     token_file: AbsolutePath | None = Field(
-        default=None, description="File with nothing but the token, closed to others. One of `token_file`, `token_env`."
+        default=None,
+        description="File with nothing but the token, closed to others. One of `token_file`, `token_env`, `app_id`.",
     )
     token_env: EnvironmentName | None = Field(
         default=None, description="Environment variable of the service that holds the token."
+    )
+    app_id: AppId | None = Field(
+        default=None, description="In place of a token: the GitHub App to sign in as, by its number or its client ID."
+    )
+    private_key_file: AbsolutePath | None = Field(
+        default=None, description="File with the App's private key (PEM, as GitHub hands it out), closed to others."
+    )
+    installation_id: int | None = Field(
+        default=None,
+        ge=1,
+        description="Number of the App's installation on the account in `url`; found by itself if left out.",
+    )
+    proxy: ProxyUrl | None = Field(
+        default=None,
+        description="HTTP proxy on the way to GitHub, in place of what HTTPS_PROXY and NO_PROXY of the service say.",
     )
     api_url: ApiUrl | None = Field(
         default=None, description="Base of the REST API, if not the usual one of the host in `url`."
@@ -182,9 +220,45 @@ class ScopeSettings(Table):
         description="For an organisation: only these repositories. For an enterprise: the repositories to look at.",
     )
 
+    sources: Annotated[tuple[Annotated[Source, Strict(False)], ...], Strict(False), Field(min_length=1)] = Field(
+        default=(Source.POLL,),
+        description="Where news of jobs comes from. Beside another source the poll is slow (`backstop_interval`); "
+        "it may be left out then.",
+    )
+    webhook_secret_file: AbsolutePath | None = Field(
+        default=None,
+        description="File with nothing but the secret of the scope's webhook, closed to others. One of "
+        '`webhook_secret_file`, `webhook_secret_env`, for `sources` with "webhook".',
+    )
+    webhook_secret_env: EnvironmentName | None = Field(
+        default=None, description="Environment variable of the service that holds the webhook's secret."
+    )
+    webhook_id: int | None = Field(
+        default=None,
+        ge=1,
+        description="Number of the webhook on GitHub, if it cannot be known by its URL, which ends with "
+        "`/v1/webhooks/NAME`.",
+    )
+
+    max_runners: int | None = Field(
+        default=None, ge=1, le=100_000, description="Most runners of the scope, in all pools together."
+    )
+    weight: int = Field(
+        default=1,
+        ge=1,
+        le=1000,
+        description="Its share of the runners while other scopes want some too: with 2, twice as many as one with 1.",
+    )
+
+    def share(self) -> Share:
+        """What it may have of all runners."""
+        return Share(self.weight, self.max_runners)
+
     def scope(self) -> Scope:
         """The scope this table means."""
-        return make_scope(self.name, self.url, self.api_url, self.repositories)
+        return replace(
+            make_scope(self.name, self.url, self.api_url, self.repositories), sources=frozenset(self.sources)
+        )
 
 
 class Settings(Table):
@@ -192,6 +266,7 @@ class Settings(Table):
 
     service: ServiceSettings
     poll: PollSettings = PollSettings()
+    webhook: WebhookSettings = WebhookSettings()
     slurm: SlurmSettings
     images: ImageSettings = ImageSettings()
     timeouts: TimeoutSettings = TimeoutSettings()
@@ -206,9 +281,17 @@ class Settings(Table):
     def policy(self) -> Policy:
         """All that plan() needs to know of this file."""
         names = [table.name for table in self.scope_tables]
+        pools = tuple(
+            table.pool(names, signal_before_end=self.slurm.signal_before_end, timezone=self.service.timezone)
+            for table in self.pool_tables
+        )
+        queued = [table.name for table in self.scope_tables if Source.SCALESET in table.sources]
         return Policy(
             installation=self.service.installation,
-            pools=tuple(table.pool(names) for table in self.pool_tables),
+            pools=pools,
             max_runners=self.service.max_runners,
+            max_runners_per_repository=self.service.max_runners_per_repository,
+            shares={table.name: table.share() for table in self.scope_tables},
+            scale_sets=frozenset((scope, pool.name) for scope in queued for pool in pools if scope in pool.scopes),
             **self.timeouts.model_dump(),
         )

@@ -1,4 +1,4 @@
-"""Tokens: read from a private file or an environment variable, never from the configuration itself."""
+"""Tokens, private keys and webhook secrets: read from a private file or an environment variable, nowhere else."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from slurm_gha.config.mistakes import shown
 from slurm_gha.domain.secret import Secret
 
 _TOKEN = re.compile(r"[!-~]{1,4096}")
-_LARGEST = 8192
+_LARGEST = 16_384
+_LONGEST_SECRET = 4096
 
 
 def token_of(text: str, source: str) -> Secret:
@@ -25,8 +26,55 @@ def token_of(text: str, source: str) -> Secret:
     return Secret(token)
 
 
+def webhook_secret_of(text: str, source: str) -> Secret:
+    """The secret in ``text``: one line, in which blanks count; raises ValueError, which never repeats the text."""
+    secret = text.removesuffix("\n").removesuffix("\r")
+    if not secret.strip():
+        raise ValueError(f"{source} is empty; it must hold the webhook's secret")
+    if not secret.isprintable() or len(secret) > _LONGEST_SECRET:
+        raise ValueError(f"{source} must hold one secret and nothing else: one line of printable characters")
+    return Secret(secret)
+
+
 def read_token_file(path: Path, *, uid: int | None = None) -> Secret:
-    """The token in a file that is closed to others.
+    """The token in a file that is closed to others; see :func:`read_private`."""
+    called = shown(path, longest=300)
+    try:
+        text = read_private(path, uid=uid).decode("ascii")
+    except UnicodeDecodeError:
+        text = "\0"
+    return token_of(text, called)
+
+
+def read_key_file(path: Path, *, uid: int | None = None) -> Secret:
+    """The RSA private key (PEM) in a file that is closed to others; see :func:`read_private`."""
+    from cryptography.exceptions import (
+        UnsupportedAlgorithm,
+    )  # here, for they take long to load, and only Apps need them
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    called = shown(path, longest=300)
+    content = read_private(path, uid=uid)
+    try:
+        key = load_pem_private_key(content, password=None)
+        text = content.decode("ascii")
+    except TypeError:
+        raise ValueError(
+            f"{called} is encrypted; it must hold the key as GitHub hands it out, without a passphrase"
+        ) from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise ValueError(
+            f"{called} must hold the App's private key, the PEM file as GitHub hands it out "
+            "(-----BEGIN RSA PRIVATE KEY-----)"
+        ) from None
+    if not isinstance(key, RSAPrivateKey) or key.key_size < 2048:
+        raise ValueError(f"{called} must hold an RSA key of at least 2048 bits, the PEM file as GitHub hands it out")
+    return Secret(text)
+
+
+def read_private(path: Path, *, uid: int | None = None) -> bytes:
+    """The content of a file that is closed to others; ValueError says what to do, and shows nothing of it.
 
     Anybody's reading or writing is refused, and the group's writing. The group may read a file that belongs to
     somebody else: that is how a service reads root's file of mode 0640 (and what systemd's credentials look like).
@@ -48,18 +96,32 @@ def read_token_file(path: Path, *, uid: int | None = None) -> Secret:
         if mode & 0o030 or (mode & 0o040 and state.st_uid == (os.getuid() if uid is None else uid) != 0):
             raise ValueError(f"{called} is open to its group (mode {mode:04o}); make it private: chmod 600 {called}")
         try:
-            content = file.read(_LARGEST)
-            text = content.decode("ascii")
+            return file.read(_LARGEST)
         except OSError as error:
             raise ValueError(f"{called} cannot be read: {error.strerror}") from None
-        except UnicodeDecodeError:
-            text = "\0"
-    return token_of(text, called)
+
+
+def read_webhook_secret_file(path: Path) -> Secret:
+    """The webhook's secret in a file that is closed to others; see :func:`read_private`."""
+    try:
+        text = read_private(path).decode("utf-8")
+    except UnicodeDecodeError:
+        text = "\0"
+    return webhook_secret_of(text, shown(path, longest=300))
 
 
 def read_token_variable(name: str, environ: Mapping[str, str]) -> Secret:
     """The token in an environment variable."""
-    called = f"the environment variable {shown(name)}"  # in case it is the token, not its variable's name
+    return token_of(*_variable(name, environ, "the token"))
+
+
+def read_webhook_secret_variable(name: str, environ: Mapping[str, str]) -> Secret:
+    """The webhook's secret in an environment variable."""
+    return webhook_secret_of(*_variable(name, environ, "the webhook's secret"))
+
+
+def _variable(name: str, environ: Mapping[str, str], what: str) -> tuple[str, str]:
+    called = f"the environment variable {shown(name)}"  # in case it is the secret, not its variable's name
     if name not in environ:
-        raise ValueError(f"{called} is not set; it must hold the token")
-    return token_of(environ[name], called)
+        raise ValueError(f"{called} is not set; it must hold {what}")
+    return environ[name], called

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 
 import anyio
 
-from slurm_gha.controller.adoption import adopted
+from slurm_gha.controller.adoption import adopted, in_scale_set
 from slurm_gha.controller.edges import Edges, Ledger
 from slurm_gha.controller.submitting import Submitter
 from slurm_gha.controller.withdrawing import Withdrawer
 from slurm_gha.domain.pool import Policy
 from slurm_gha.domain.runner import Runner
 from slurm_gha.domain.world import TroubleKind, World
+from slurm_gha.github.errors import GitHubError
 from slurm_gha.observe import events
 from slurm_gha.planner.actions import Adopt, CancelStray, Deregister, Forget, Plan, Renew, Submit, Withdraw
 
@@ -43,7 +44,7 @@ class Actor:
                 case Forget():
                     self._forget(action, runners.get(action.name))
                 case Adopt():
-                    self._adopt(action, policy, world)
+                    await self._adopt(action, policy, world)
         await self._take_away(plan, runners, policy)
         await self._submitter.submit([action for action in plan.actions if isinstance(action, Submit)], policy)
         strangers = {orphan.registration.name for orphan in world.orphans} | {stray.name for stray in world.strays}
@@ -75,12 +76,18 @@ class Actor:
             reason = f"runner {action.name} {action.outcome}: {action.detail}"
             self._ledger.back_off(runner.record.pool, TroubleKind.FAILING, reason)
 
-    def _adopt(self, action: Adopt, policy: Policy, world: World) -> None:
+    async def _adopt(self, action: Adopt, policy: Policy, world: World) -> None:
         if self._edges.journal.record(action.slurm.name) is not None:
             # Closed already: its claim is worth nothing, so it ends by itself.
             return
+        registration_id, scope = None, in_scale_set(action.slurm)
+        if scope is not None:
+            try:
+                registration_id = await self._edges.registering.find(scope, action.slurm.name)
+            except GitHubError:
+                return  # it is still there in the next round
         now = self._edges.now()
-        record = adopted(action.slurm, policy, world, now)
+        record = adopted(action.slurm, policy, world, now, registration_id)
         if record is not None:
             self._edges.journal.adopt(record)
             self._edges.bus.emit(events.RunnerAdopted(at=now, name=record.name, slurm_id=action.slurm.id))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from slurm_gha.controller.desk import Claimed, ClaimRefused, DemandGone, TryLater
-from slurm_gha.controller.minting import mint
 from slurm_gha.controller.observation import Observer
-from slurm_gha.controller.ports import GitHubScope
+from slurm_gha.controller.registering import Registering
 from slurm_gha.domain.clock import Clock
 from slurm_gha.domain.pool import Policy
 from slurm_gha.domain.runner import RunnerRecord
@@ -33,7 +32,7 @@ class ClaimDesk:
         self,
         *,
         policy: Callable[[], Policy],
-        scopes: Mapping[str, GitHubScope],
+        registering: Registering,
         journal: Journal,
         observer: Observer,
         clock: Clock,
@@ -43,7 +42,7 @@ class ClaimDesk:
         woken: Callable[[str], None],
     ) -> None:
         self._policy = policy
-        self._scopes = scopes
+        self._registering = registering
         self._journal = journal
         self._observer = observer
         self._clock = clock
@@ -66,13 +65,13 @@ class ClaimDesk:
         record = self._identify(name, secret, slurm_id)
         await self._must_run(name, slurm_id)
         pool = self._policy().pools_by_name.get(record.pool)
-        if pool is None or record.scope not in self._scopes:
+        if pool is None or not self._registering.reaches(record):
             raise self._denied(name, "its pool or scope is no longer configured")
         self._must_be_needed(name)
         if not self._journal.begin_claim(name, self._clock.now(), slurm_id, node):
             raise self._denied(name, "its claim has been used")
         try:
-            minted = await mint(self._scopes[record.scope], name, pool)
+            minted = await self._registering.mint(record, pool)
         except RateLimited as error:
             self._journal.release_claim(name)
             raise TryLater(max(1.0, error.until - self._clock.now())) from error
@@ -87,7 +86,7 @@ class ClaimDesk:
         latest = self._journal.record(name)
         if latest is None or latest.withdrawn_at is not None or self._journal.is_closed(name):
             # Withdrawn while GitHub was being asked: what was just registered goes again.
-            await self._scopes[record.scope].remove(minted.registration_id)
+            await self._registering.remove(record.scope, minted.registration_id, scale_set=record.scale_set)
             raise DemandGone(name)
         now = self._clock.now()
         self._journal.minted(name, minted.registration_id, now, token.digest())

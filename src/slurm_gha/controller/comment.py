@@ -6,6 +6,9 @@ import json
 
 from slurm_gha.domain.runner import RunnerRecord
 
+# What "registered" says of a runner of a scale set; runners that are registered over REST say nothing.
+SCALE_SET = "scale set"
+
 
 def comment(record: RunnerRecord, installation: str) -> str:
     """What a Slurm job says of itself."""
@@ -15,6 +18,7 @@ def comment(record: RunnerRecord, installation: str) -> str:
         "scope": record.scope,
         "repository": record.repository,
         "job": record.job_id,
+        "registered": SCALE_SET if record.scale_set else None,
     }
     return json.dumps({key: value for key, value in told.items() if value is not None}, separators=(",", ":"))
 

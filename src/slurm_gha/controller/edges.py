@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from slurm_gha.controller.handover import HandoverDirectory
-from slurm_gha.controller.ports import Cluster, GitHubScope
+from slurm_gha.controller.ports import Cluster, GitHubScope, ScaleSetRunners
+from slurm_gha.controller.registering import Registering
 from slurm_gha.controller.troubles import escalate
 from slurm_gha.domain.clock import Clock
 from slurm_gha.domain.pool import Pool
@@ -20,7 +21,10 @@ from slurm_gha.store.journal import Journal
 
 @dataclass(frozen=True, slots=True)
 class Edges:
-    """The outside world. ``suffix`` gives a fresh name ending, ``token`` a fresh secret."""
+    """The outside world. ``suffix`` gives a fresh name ending, ``token`` a fresh secret.
+
+    ``scale_sets``: by scope, the runners of its scale sets, where it has any.
+    """
 
     cluster: Cluster
     scopes: Mapping[str, GitHubScope]
@@ -34,6 +38,12 @@ class Edges:
     token: Callable[[], Secret]
     submit_concurrency: int = 8
     signal_before_end: int = 60
+    scale_sets: Mapping[str, ScaleSetRunners] = field(default_factory=dict)
+
+    @property
+    def registering(self) -> Registering:
+        """Where runners are registered."""
+        return Registering(self.scopes, self.scale_sets, self.journal)
 
     def now(self) -> float:
         return self.clock.now()

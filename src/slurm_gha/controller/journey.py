@@ -7,8 +7,8 @@ from collections.abc import Callable
 from slurm_gha.domain.job import Job, JobStatus
 from slurm_gha.domain.runner import Phase
 from slurm_gha.domain.world import TroubleKind, World
-from slurm_gha.observe.events import Bus, JobGone, JobSeen, JobUnservable, PhaseChanged
-from slurm_gha.planner.actions import Plan
+from slurm_gha.observe.events import Bus, JobGone, JobRefused, JobSeen, JobUnservable, PhaseChanged
+from slurm_gha.planner.actions import Cause, Plan, Waiting
 
 
 class Journey:
@@ -19,7 +19,7 @@ class Journey:
         self._recovered = recovered
         self._phases: dict[str, Phase] = {}
         self._queued: dict[int, Job] = {}
-        self._unservable: dict[int, str] = {}
+        self._told: dict[int, str] = {}
 
     def follow(self, world: World, now: float) -> None:
         """Tell of phases and jobs that are not what they were."""
@@ -76,18 +76,36 @@ class Journey:
         self._queued = queued
 
     def explain(self, plan: Plan, now: float) -> None:
-        """Tell once, with the reason, of each job that no pool can serve."""
-        unservable = {waiting.job.id: waiting for waiting in plan.waiting if waiting.unservable}
-        for job_id, waiting in unservable.items():
-            if self._unservable.get(job_id) != waiting.reason:
-                self._bus.emit(
-                    JobUnservable(
-                        at=now,
-                        job_id=job_id,
-                        repository=waiting.job.repository,
-                        scope=waiting.job.scope,
-                        job_name=waiting.job.name,
-                        reason=waiting.reason,
-                    )
-                )
-        self._unservable = {job_id: waiting.reason for job_id, waiting in unservable.items()}
+        """Tell once, with the reason, of each job that no pool can serve or lets run."""
+        told: dict[int, str] = {}
+        for waiting in plan.waiting:
+            if not waiting.unservable and waiting.cause is not Cause.REFUSED:
+                continue
+            told[waiting.job.id] = waiting.reason
+            if self._told.get(waiting.job.id) != waiting.reason:
+                self._bus.emit(_without_pool(waiting, now))
+        self._told = told
+
+
+def _without_pool(waiting: Waiting, now: float) -> JobUnservable | JobRefused:
+    job = waiting.job
+    if waiting.cause is Cause.REFUSED:
+        ground = waiting.ruling.ground if waiting.ruling is not None else None
+        return JobRefused(
+            at=now,
+            job_id=job.id,
+            repository=job.repository,
+            scope=job.scope,
+            ground=ground.value if ground is not None else "",
+            job_name=job.name,
+            reason=waiting.reason,
+        )
+    return JobUnservable(
+        at=now,
+        job_id=job.id,
+        repository=job.repository,
+        scope=job.scope,
+        job_name=job.name,
+        reason=waiting.reason,
+        obstacle=waiting.cause.value if waiting.cause is not None else "",
+    )

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 import anyio
 
+from slurm_gha.controller.news import News
 from slurm_gha.controller.ports import Cluster, GitHubScope
+from slurm_gha.controller.queue_reading import merged
 from slurm_gha.controller.repositories import Repositories
+from slurm_gha.controller.scalesets import ScaleSetBook
+from slurm_gha.controller.told import RunReading, is_late
 from slurm_gha.domain.clock import Clock
 from slurm_gha.domain.job import Job, JobStatus
 from slurm_gha.domain.runner import Registration, Runner, RunnerRecord, name_prefix
 from slurm_gha.domain.slurm import SlurmJob, SlurmStage
+from slurm_gha.domain.told import Told, rank
 from slurm_gha.domain.world import OrphanRegistration, ScopeView, SlurmView, World
 from slurm_gha.github.errors import GitHubError
 from slurm_gha.observe.events import Bus, GitHubReadable, GitHubUnreadable, SlurmReadable, SlurmUnreadable
@@ -36,7 +41,10 @@ class _ScopeReading:
 
 
 class Observer:
-    """Reads Slurm and GitHub, keeps the latest answers, and never mistakes silence for absence."""
+    """Reads Slurm and GitHub, keeps the latest answers, and never mistakes silence for absence.
+
+    ``listed``: the scopes that are read over REST, all of them unless told otherwise; ``scale_sets`` knows of the rest.
+    """
 
     def __init__(
         self,
@@ -47,7 +55,11 @@ class Observer:
         journal: Journal,
         clock: Clock,
         bus: Bus,
+        scale_sets: ScaleSetBook | None = None,
+        listed: Collection[str] | None = None,
     ) -> None:
+        self._scale_sets = scale_sets
+        self._listed = frozenset(scopes if listed is None else listed)
         self._prefix = name_prefix(installation)
         self._scopes = scopes
         self._cluster = cluster
@@ -57,6 +69,7 @@ class Observer:
         self._readings = {
             name: _ScopeReading(Repositories(scope, clock, self._note_taken)) for name, scope in scopes.items()
         }
+        self.news = News()
         self._slurm_jobs: dict[int, SlurmJob] = {}
         # Last states of jobs that the listing no longer shows, while their records are open.
         self._vanished: dict[int, SlurmJob] = {}
@@ -131,6 +144,8 @@ class Observer:
 
     async def look_at_runners(self, scope: str) -> None:
         """Read a scope's registrations."""
+        if scope not in self._listed:
+            return
         reading = self._readings[scope]
         began = self._clock.now()
         try:
@@ -145,6 +160,8 @@ class Observer:
 
     async def look_at_jobs(self, scope: str, repositories: Iterable[str] | None = None) -> None:
         """Read the queued and running jobs of some repositories of a scope, or of those whose turn it is."""
+        if scope not in self._listed:
+            return
         reading = self._readings[scope]
         if repositories is not None:
             await reading.repositories.look_at(repositories)
@@ -153,6 +170,33 @@ class Observer:
             ours = {record.repository for record in records if record.scope == scope and record.repository is not None}
             await reading.repositories.look(ours)
         self._announce(scope, reading)
+
+    # Single runs, and jobs told of unasked: see told.py for how they are merged with the listings
+
+    async def look_at_run(self, scope: str, repository: str, run_id: int) -> None:
+        """Read one run's jobs. Where that fails, it is looked at again as long as something unsettled speaks of it."""
+        began = self._clock.now()
+        try:
+            jobs = await self._scopes[scope].run(repository, run_id)
+        except GitHubError:
+            return
+        self.news.looked(scope, repository, run_id, RunReading(began, jobs))
+        self._note_taken(jobs)
+
+    def hear(self, word: Told) -> None:
+        """Keep what was told of a job, for the next world."""
+        self.news.hear(word)
+        if word.rank >= rank(JobStatus.IN_PROGRESS) and word.job.runner_name is not None:
+            self._note_taken([replace(word.job, status=JobStatus.IN_PROGRESS)])
+
+    def is_late(self, job: Job, now: float) -> bool:
+        """Whether news of a job comes too late to be trusted by itself."""
+        listed_at = self._readings[job.scope].repositories.read_at(job.repository)
+        return is_late(job, now, self.news.read_at(job.scope, job.repository, job.run_id, listed_at))
+
+    def lists(self, scope: str, repository: str) -> bool:
+        """Whether the repository is one of those that a look at the scope reads."""
+        return repository in self._readings[scope].repositories
 
     def _note_registrations(self, scope: str, reading: _ScopeReading) -> None:
         """Write down who was first seen online or busy, and remember registrations that belong to nobody."""
@@ -183,7 +227,7 @@ class Observer:
 
     def _announce(self, scope: str, reading: _ScopeReading) -> None:
         """One event when a scope becomes unreadable, one when it is readable again."""
-        view = self._scope_view(scope)
+        view = self._listed_view(scope)
         error = view.jobs_error or view.runners_error
         if error is not None and reading.readable is not False:
             reading.readable = False
@@ -193,6 +237,13 @@ class Observer:
             self._bus.emit(GitHubReadable(at=self._clock.now(), scope=scope))
 
     def _scope_view(self, scope: str) -> ScopeView:
+        queues = self._scale_sets if self._scale_sets is not None and scope in self._scale_sets.scopes() else None
+        if scope not in self._listed:
+            return queues.view(scope) if queues is not None else ScopeView(scope)
+        listed = self._listed_view(scope)
+        return listed if queues is None else merged(listed, queues.view(scope))
+
+    def _listed_view(self, scope: str) -> ScopeView:
         reading = self._readings[scope]
         repositories = reading.repositories
         return ScopeView(
@@ -207,11 +258,14 @@ class Observer:
 
     def world(self, *, surplus_since: Mapping[str, float], last_tried: Mapping[str, float], draining: bool) -> World:
         """The snapshot of this moment."""
-        jobs = tuple(job for reading in self._readings.values() for job in reading.repositories.jobs())
+        now = self._clock.now()
         records = self._journal.open_records()
+        jobs = self._jobs(records, now)
         open_names = {record.name for record in records}
         open_ids = {record.slurm_id for record in records}
-        taken = {job.runner_name: job.id for job in jobs if job.status is JobStatus.IN_PROGRESS and job.runner_name}
+        taken = self.news.takers(now) | {
+            job.runner_name: job.id for job in jobs if job.status is JobStatus.IN_PROGRESS and job.runner_name
+        }
         strays = (j for j in self._slurm_jobs.values() if j.name not in open_names and j.id not in open_ids)
         orphans = (
             OrphanRegistration(scope, registration, self._orphans[scope, registration.id])
@@ -232,10 +286,28 @@ class Observer:
             draining=draining,
         )
 
+    def _jobs(self, records: Iterable[RunnerRecord], now: float) -> tuple[Job, ...]:
+        """What REST lists and deliveries tell, without what is left to scale sets, and what they hold."""
+        listed = (
+            job
+            for scope, reading in self._readings.items()
+            for job in self.news.jobs(scope, reading.repositories.readings(), now)
+        )
+        queues = self._scale_sets
+        if queues is None:
+            return tuple(listed)
+        runners = [(record, self._slurm_of(record)) for record in records]
+        return (*(job for job in listed if not queues.covers(job)), *queues.jobs(runners))
+
+    def _slurm_of(self, record: RunnerRecord) -> SlurmJob | None:
+        if record.slurm_id is None:
+            return None
+        return self._slurm_jobs.get(record.slurm_id) or self._vanished.get(record.slurm_id)
+
     def _runner(self, record: RunnerRecord, taken: Mapping[str, int]) -> Runner:
-        slurm = None
-        if record.slurm_id is not None:
-            slurm = self._slurm_jobs.get(record.slurm_id) or self._vanished.get(record.slurm_id)
+        slurm = self._slurm_of(record)
+        if record.scale_set and self._scale_sets is not None:
+            return Runner(record, slurm, self._scale_sets.registration(record, slurm), taken.get(record.name))
         reading = self._readings.get(record.scope)
         registration = reading.runners.get(record.name) if reading is not None else None
         return Runner(record, slurm, registration, taken.get(record.name))

@@ -38,6 +38,22 @@ class Cluster(Protocol):
         ...
 
 
+class ScaleSetRunners(Protocol):
+    """The runners of one scope's scale sets. Methods raise :class:`slurm_gha.github.errors.GitHubError` subclasses."""
+
+    async def mint(self, scale_set_id: int, name: str) -> Minted:
+        """A JIT configuration; raises NameTaken when a runner of that name is registered."""
+        ...
+
+    async def find_runner(self, name: str) -> int | None:
+        """The registration's id of the runner of that name, if it is registered."""
+        ...
+
+    async def remove_runner(self, runner_id: int) -> None:
+        """Deregister; raises RunnerBusy while it has a job; one that is gone already is no error."""
+        ...
+
+
 class GitHubScope(Protocol):
     """One scope of GitHub. Methods raise :class:`slurm_gha.github.errors.GitHubError` subclasses."""
 
@@ -63,6 +79,10 @@ class GitHubScope(Protocol):
 
     def pace(self, demand: float) -> float:
         """Requests a second that looking for jobs may take; ``demand`` (the same unit) is what would be used."""
+        ...
+
+    async def run(self, repository: str, run_id: int) -> tuple[Job, ...]:
+        """The queued and in-progress jobs of one run, with their origin; none where the run is gone."""
         ...
 
     async def runners(self) -> tuple[Registration, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -49,10 +49,17 @@ class Repositories:
 
     # What is known
 
-    def jobs(self) -> Iterator[Job]:
-        """The jobs last seen queued or in progress."""
-        for repository in self._repositories.values():
-            yield from repository.jobs
+    def readings(self) -> Mapping[str, tuple[tuple[Job, ...], float | None]]:
+        """By repository, the jobs last seen queued or in progress, and when the look began that showed all of them."""
+        return {name: (repository.jobs, repository.at) for name, repository in self._repositories.items()}
+
+    def read_at(self, name: str) -> float | None:
+        """When the latest look began that showed all of a repository's jobs."""
+        repository = self._repositories.get(name)
+        return None if repository is None else repository.at
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._repositories
 
     @property
     def at(self) -> float | None:

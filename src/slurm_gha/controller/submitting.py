@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import anyio
 
 from slurm_gha.controller.comment import comment
 from slurm_gha.controller.edges import Edges, Ledger
-from slurm_gha.controller.minting import mint
-from slurm_gha.domain.pool import Handover, Policy, Pool
+from slurm_gha.domain.pool import Handover, Policy, Pool, SlurmRequest
 from slurm_gha.domain.runner import RunnerRecord, runner_name
 from slurm_gha.domain.secret import Secret
 from slurm_gha.domain.submission import Submission
@@ -18,6 +18,16 @@ from slurm_gha.github.errors import GitHubError
 from slurm_gha.observe import events
 from slurm_gha.planner.actions import Submit
 from slurm_gha.slurm.errors import SlurmUnreachable, SubmissionRefused
+
+
+@dataclass(frozen=True, slots=True)
+class _Intent:
+    """A runner that is on disk and not yet submitted; ``secret`` is its claim's, where it makes one."""
+
+    record: RunnerRecord
+    pool: Pool
+    request: SlurmRequest
+    secret: Secret | None
 
 
 class Submitter:
@@ -31,46 +41,45 @@ class Submitter:
         """All intents in one transaction, then the sbatch calls, a bounded number at a time."""
         if not submits:
             return
-        records, secrets = self._intend(submits, policy)
+        intended = self._intend(submits, policy)
         refused: set[str] = set()
         limiter = anyio.CapacityLimiter(self._edges.submit_concurrency)
 
-        async def one(record: RunnerRecord) -> None:
+        async def one(intent: _Intent) -> None:
+            record = intent.record
             async with limiter:
                 if record.pool in refused:
                     self._ledger.close(record.name, "not submitted", "another submission of its pool was just refused")
                     return
-                pool = policy.pools_by_name[record.pool]
-                if not await self._submit_one(record, pool, secrets[record.name], policy):
+                if not await self._submit_one(intent, policy):
                     refused.add(record.pool)
 
         async with anyio.create_task_group() as group:
-            for record in records:
-                group.start_soon(one, record)
+            for intent in intended:
+                group.start_soon(one, intent)
 
-    def _intend(self, submits: Sequence[Submit], policy: Policy) -> tuple[list[RunnerRecord], dict[str, Secret | None]]:
+    def _intend(self, submits: Sequence[Submit], policy: Policy) -> list[_Intent]:
         """Names and claim secrets, on disk (the secrets as digests) before anything else happens."""
         now = self._edges.now()
-        records: list[RunnerRecord] = []
-        secrets: dict[str, Secret | None] = {}
+        intended: list[_Intent] = []
         for submit in submits:
             pool = policy.pools_by_name[submit.pool]
             record = RunnerRecord(
                 name=runner_name(policy.installation, pool.name, self._edges.suffix()),
                 scope=submit.scope,
                 pool=pool.name,
-                labels=pool.labels,
+                labels=pool.labels if submit.labels is None else submit.labels,
                 handover=pool.handover,
                 intended_at=now,
+                scale_set=submit.scale_set,
                 job_id=submit.job.id if submit.job else None,
                 repository=submit.job.repository if submit.job else None,
             )
-            records.append(record)
-            secrets[record.name] = self._edges.token() if pool.handover is Handover.CLAIM else None
-        self._edges.journal.intend(
-            records, {name: secret.digest() if secret else None for name, secret in secrets.items()}
-        )
-        for record in records:
+            secret = self._edges.token() if pool.handover is Handover.CLAIM else None
+            intended.append(_Intent(record, pool, submit.request or pool.request, secret))
+        digests = {intent.record.name: intent.secret.digest() if intent.secret else None for intent in intended}
+        self._edges.journal.intend([intent.record for intent in intended], digests)
+        for record in (intent.record for intent in intended):
             self._emit(
                 events.RunnerIntended(
                     at=now,
@@ -81,19 +90,19 @@ class Submitter:
                     repository=record.repository,
                 )
             )
-        return records, secrets
+        return intended
 
-    async def _submit_one(self, record: RunnerRecord, pool: Pool, secret: Secret | None, policy: Policy) -> bool:
+    async def _submit_one(self, intent: _Intent, policy: Policy) -> bool:
         """One sbatch; False where Slurm or GitHub refused and the pool backs off."""
-        input_path = None
+        record, pool, input_path = intent.record, intent.pool, None
         try:
             if pool.handover is Handover.STDIN:
                 input_path = await self._mint_ahead(record, pool)
             slurm_id = await self._edges.cluster.submit(
                 Submission(
                     name=record.name,
-                    request=pool.request,
-                    script=self._edges.script(record, pool, secret),
+                    request=intent.request,
+                    script=self._edges.script(record, pool, intent.secret),
                     comment=comment(record, policy.installation),
                     output_path=self._edges.output_path(record.name),
                     input_path=input_path,
@@ -124,7 +133,7 @@ class Submitter:
     async def _mint_ahead(self, record: RunnerRecord, pool: Pool) -> str:
         """Register now and leave the configuration where the batch script will read it."""
         assert self._edges.handover is not None
-        minted = await mint(self._edges.scopes[record.scope], record.name, pool)
+        minted = await self._edges.registering.mint(record, pool)
         self._edges.journal.minted(record.name, minted.registration_id, self._edges.now(), None)
         return str(self._edges.handover.write(record.name, minted.config))
 
@@ -140,7 +149,7 @@ class Submitter:
         if record is None or pool is None or record.registration_id is None:
             return
         try:
-            await self._edges.scopes[record.scope].remove(record.registration_id)
+            await self._edges.registering.remove(record.scope, record.registration_id, scale_set=record.scale_set)
             await self._mint_ahead(record, pool)
         except GitHubError as error:
             self._emit(events.GitHubUnreadable(at=self._edges.now(), scope=record.scope, error=str(error)))

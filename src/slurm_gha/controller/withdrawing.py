@@ -47,13 +47,13 @@ class Withdrawer:
         registration_id = record.registration_id or (registration.id if registration else None)
         if registration_id is not None and record.deregistered_at is None:
             try:
-                await self._edges.scopes[record.scope].remove(registration_id)
+                await self._edges.registering.remove(record.scope, registration_id, scale_set=record.scale_set)
             except RunnerBusy:
                 journal.unwithdraw(name)
                 journal.busy(name, self._edges.now())
                 self._emit(events.WithdrawalDeferred(at=self._edges.now(), name=name))
                 return
-            except (GitHubError, KeyError) as error:
+            except GitHubError as error:
                 self._emit(events.GitHubUnreadable(at=self._edges.now(), scope=record.scope, error=str(error)))
                 return
             journal.deregistered(name, self._edges.now())
@@ -78,15 +78,16 @@ class Withdrawer:
     async def deregister(self, action: Deregister) -> None:
         """Remove the registration of a runner whose Slurm job is over; a busy one is left for another round."""
         self.trying(action.name)
+        record = self._edges.journal.record(action.name)
+        scale_set = record is not None and record.scale_set
         try:
-            await self._edges.scopes[action.scope].remove(action.registration_id)
+            await self._edges.registering.remove(action.scope, action.registration_id, scale_set=scale_set)
         except RunnerBusy:
             self._emit(events.WithdrawalDeferred(at=self._edges.now(), name=action.name))
             return
         except GitHubError as error:
             self._emit(events.GitHubUnreadable(at=self._edges.now(), scope=action.scope, error=str(error)))
             return
-        record = self._edges.journal.record(action.name)
         if record is not None and not self._edges.journal.is_closed(action.name):
             self._edges.journal.deregistered(action.name, self._edges.now())
         self._emit(events.RegistrationRemoved(at=self._edges.now(), name=action.name, scope=action.scope))

@@ -25,8 +25,25 @@ class JobStatus(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """What set a job's run going. ``branch``: of its head. ``fork``: whether its head lies in another repository.
+
+    None stands for what GitHub has not told.
+    """
+
+    event: str | None = None
+    branch: str | None = None
+    actor: str | None = None
+    fork: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
-    """One workflow job. Times are seconds since the epoch."""
+    """One workflow job. Times are seconds since the epoch.
+
+    ``origin`` is None where only the job itself is known yet, not its run. ``scale_set`` is the pool to whose scale
+    set GitHub has assigned it: no other pool's runner can get it.
+    """
 
     id: int
     scope: str
@@ -43,3 +60,5 @@ class Job:
     conclusion: str | None = None
     runner_id: int | None = None
     runner_name: str | None = None
+    origin: Origin | None = None
+    scale_set: str | None = None

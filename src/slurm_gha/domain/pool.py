@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from slurm_gha.domain.allow import EVERYTHING, Allow
 from slurm_gha.domain.labels import Labels
+from slurm_gha.domain.warm import NEVER, Warm
 
 
 class Launcher(StrEnum):
@@ -63,7 +66,10 @@ class Handover(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SlurmRequest:
-    """What one runner asks of Slurm. ``extra`` holds long options from the allow-list, as (name, value)."""
+    """What one runner asks of Slurm. ``extra`` holds long options from the allow-list, as (name, value).
+
+    CPUs, memory and gres are those of each of its nodes.
+    """
 
     cpus: int
     time_seconds: int
@@ -74,13 +80,42 @@ class SlurmRequest:
     qos: str | None = None
     constraint: str | None = None
     extra: tuple[tuple[str, str | None], ...] = ()
+    nodes: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class GpuBound:
+    """Most GPUs of a type, in Slurm's spelling, that a job may ask for on each node; of any type where it is empty."""
+
+    count: int
+    type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Most that a job may ask for by its labels, on each node. What is None may not be asked for at all.
+
+    ``memory_per_cpu_mb``: by which a job's memory grows with its CPUs, unless it asks for its memory too.
+    ``least_seconds``: a time limit must be longer than this.
+    """
+
+    cpus: int | None = None
+    memory_mb: int | None = None
+    time_seconds: int | None = None
+    nodes: int | None = None
+    gpus: tuple[GpuBound, ...] = ()
+    tmpdisk_mb: int | None = None
+    memory_per_cpu_mb: int | None = None
+    least_seconds: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
     """One kind of runner. ``labels`` are what it registers with; durations are seconds.
 
-    ``runner_dir`` is a runner on the node, "" for the one in the container's image.
+    ``runner_dir`` is a runner on the node, "" for the one in the container's image. ``dynamic``: what jobs may ask for
+    by their labels; None: nothing. ``scale_set``: the name of its scale set in scopes that use them, "" for the pool's
+    own name; ``runner_group``: of the scale set, by name, in place of the id.
     """
 
     name: str
@@ -95,6 +130,28 @@ class Pool:
     runner_group_id: int = 1
     environment: tuple[tuple[str, str], ...] = ()
     container: Container | None = None
+    scale_set: str = ""
+    runner_group: str = ""
+    dynamic: Bounds | None = None
+    allow: Allow = EVERYTHING
+    max_runners_per_repository: int | None = None
+    warm: Warm = NEVER
+
+    @property
+    def scale_set_name(self) -> str:
+        """What its scale sets are called on GitHub."""
+        return self.scale_set or self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a scope may have of all runners: in proportion to ``weight`` while others want some too; None: no limit."""
+
+    weight: float = 1.0
+    max_runners: int | None = None
+
+
+_EQUAL_SHARE = Share()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +163,8 @@ class Policy:
     ``unconfirmed_after``: how long an intent whose sbatch gave no clear answer is looked for in Slurm.
     ``spent_grace``: how long GitHub is given to remove an ephemeral runner's registration by itself.
     ``handover_max_age``: age at which a JIT configuration minted ahead of its start is minted again.
+    ``shares``: by scope, where they are not the usual. ``scale_sets``: the (scope, pool) whose runners are registered
+    through a scale set.
     """
 
     installation: str
@@ -117,7 +176,14 @@ class Policy:
     spent_grace: float = 60.0
     retry_after: float = 30.0
     handover_max_age: float = 2400.0
+    max_runners_per_repository: int | None = None
+    shares: Mapping[str, Share] = field(default_factory=dict)
+    scale_sets: frozenset[tuple[str, str]] = frozenset()
     pools_by_name: dict[str, Pool] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pools_by_name", {pool.name: pool for pool in self.pools})
+
+    def share_of(self, scope: str) -> Share:
+        """The share of a scope."""
+        return self.shares.get(scope, _EQUAL_SHARE)

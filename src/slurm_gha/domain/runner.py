@@ -51,6 +51,7 @@ class RunnerRecord:
     ``job_id`` is a hint only: GitHub may give the runner another job. ``minted_at`` is when the JIT
     configuration was made, ``claimed_at`` when a started Slurm job asked for it. ``busy_at`` is when the
     runner was first seen to have a job, ``finished_at`` when the node said that its runner has ended.
+    ``scale_set``: it is (to be) registered through its pool's scale set, and takes jobs of that one only.
     """
 
     name: str
@@ -59,6 +60,7 @@ class RunnerRecord:
     labels: Labels
     handover: Handover
     intended_at: float
+    scale_set: bool = False
     job_id: int | None = None
     repository: str | None = None
     slurm_id: int | None = None

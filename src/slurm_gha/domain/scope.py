@@ -6,6 +6,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
+class Source(StrEnum):
+    """Where news of a scope's demand comes from. With another one beside it, the poll is the slow backstop."""
+
+    POLL = "poll"
+    WEBHOOK = "webhook"
+    SCALESET = "scaleset"
+
+
 class ScopeKind(StrEnum):
     REPOSITORY = "repository"
     ORGANISATION = "organisation"
@@ -18,6 +26,7 @@ class Scope:
 
     ``path`` is what follows the host in the config URL: ``owner/name``, ``org`` or ``enterprises/slug``.
     ``repositories`` (``owner/name``, lower-case) limits an organisation to those; empty means all of them.
+    ``sources``: where news of demand comes from; at least one.
     """
 
     name: str
@@ -26,6 +35,12 @@ class Scope:
     kind: ScopeKind
     path: str
     repositories: tuple[str, ...] = ()
+    sources: frozenset[Source] = frozenset({Source.POLL})
+
+    @property
+    def pushed(self) -> bool:
+        """Whether news comes by itself, so that polling is only what catches the losses."""
+        return self.sources != {Source.POLL}
 
     @property
     def api_prefix(self) -> str:

@@ -91,6 +91,7 @@ class World:
     ``jobs``: jobs last seen queued or in progress. ``strays``: Slurm jobs with our name and no open record.
     ``surplus_since``: for runners that the previous round found unneeded, since when.
     ``last_tried``: when the withdrawal or deregistration of a name was last attempted.
+    ``turns``: by pool, how many runners were started since one was for the pool's oldest job.
     ``draining``: no new runner is submitted; the rest goes on.
     """
 
@@ -104,3 +105,4 @@ class World:
     surplus_since: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     last_tried: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     draining: bool = False
+    turns: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))

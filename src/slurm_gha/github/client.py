@@ -22,9 +22,12 @@ from slurm_gha.github.cache import Entry, EtagCache
 from slurm_gha.github.errors import Forbidden, GitHubUnavailable, RateLimited
 from slurm_gha.github.pace import Call
 from slurm_gha.github.parse import Listing
+from slurm_gha.github.values import Installed
 
 Value = TypeVar("Value")
 TokenProvider = Callable[[], Awaitable[Secret]]
+Refused = Callable[[Secret, wire.Answer], bool]
+"""Told of a 401 to a request made with that token: whether the provider has, or can get, one that is better."""
 
 MOST_PAGES = 1000
 MOST_REDIRECTS = 3
@@ -49,7 +52,9 @@ class GitHubClient:
     ``http`` needs no settings but its transport. ``api_url`` is the REST base, e.g. ``https://api.github.com``.
     ``timeout`` (seconds) bounds a whole request, its answer's body included; ``retries`` further tries are made of
     reads, within that same time. ``jitter`` gives numbers in [0, 1). ``most_bytes`` bounds an answer's body.
-    ``on_note`` is told of list items that could not be read.
+    ``on_note`` is told of list items that could not be read. ``refused``: see :data:`Refused`; a 401 has had no
+    effect, so that reads and writes alike are then tried once more.
+    ``installed`` is there for tokens of an App: its installation, as seen from a REST prefix.
 
     Every method raises :class:`GitHubError` subclasses only.
     """
@@ -68,6 +73,8 @@ class GitHubClient:
         jitter: Callable[[], float] | None = None,
         most_bytes: int = 32 * 1024 * 1024,
         on_note: Callable[[str], None] | None = None,
+        refused: Refused | None = None,
+        installed: Callable[[str], Awaitable[Installed]] | None = None,
     ) -> None:
         parts = urlsplit(api_url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
@@ -85,6 +92,8 @@ class GitHubClient:
         self._jitter = jitter or SystemRandom().random
         self._most_bytes = most_bytes
         self._on_note = on_note or (lambda note: None)
+        self.installed = installed
+        self._refused = refused or (lambda token, answer: False)
         self._slots = anyio.Semaphore(self.budget.limits.concurrent, fast_acquire=True)
         self._headers_for: Secret | None = None
         self._headers = httpx2.Headers()
@@ -122,6 +131,16 @@ class GitHubClient:
         content = None if body is None else json.dumps(body).encode()
         return await self._exchange(method, self._base + path, call, None, content)
 
+    async def ask(self, method: str, path: str, body: Any = None, *, again: bool = False) -> wire.Answer:
+        """One request whose refusal (400 to 499, but no rate limit's) is given back, for who can read it.
+
+        ``again``: it does no harm if it has its effect twice, so it may be tried again as reads are.
+        """
+        call = Call.READ if method == "GET" else Call.WRITE
+        content = None if body is None else json.dumps(body).encode()
+        once = partial(self._exchange, method, self._base + path, call, None, content, refusals=True)
+        return await (self._persist(once) if again else once())
+
     async def _page(self, url: str, parse: Callable[[Any], Listing[Value]]) -> tuple[Listing[Value], str | None]:
         entry = self._cache.get(url)
         answer = await self._exchange("GET", url, Call.READ, None if entry is None else entry.etag, None)
@@ -157,21 +176,30 @@ class GitHubClient:
             await self.clock.sleep(delay)
 
     async def _exchange(
-        self, method: str, url: str, call: Call, etag: str | None, content: bytes | None
+        self, method: str, url: str, call: Call, etag: str | None, content: bytes | None, *, refusals: bool = False
     ) -> wire.Answer:
         """One request within the budget, redirects on the same host followed; a failing status is raised."""
-        for _ in range(MOST_REDIRECTS + 1):
+        redirects = 0
+        renewed = False
+        while redirects <= MOST_REDIRECTS:
+            token = self._token if isinstance(self._token, Secret) else await self._token()
             admission = await self.budget.admit(call)
             try:
                 async with self._slots:
                     self.budget.check(call, own=admission)  # things may have changed while waiting for a slot
-                    answer = await self._send(method, url, etag, content)
+                    answer = await self._send(method, url, token, etag, content)
                 self._settle(method, url, admission, answer)
             finally:
                 self.budget.release(admission)
-            if answer.status not in _REDIRECTS[call]:
-                return self._accept(method, url, answer, conditional=etag is not None)
-            url = self._redirected(method, url, answer)
+            if answer.status == 401 and not renewed and self._refused(token, answer):
+                renewed = True
+            elif answer.status in _REDIRECTS[call]:
+                url = self._redirected(method, url, answer)
+                redirects += 1
+            elif refusals and 400 <= answer.status < 500:
+                return answer
+            else:
+                return self._accept(method, url, token, answer, conditional=etag is not None)
         raise GitHubUnavailable(f"{method} {self._path(url)}: more than {MOST_REDIRECTS} redirects")
 
     def _settle(self, method: str, url: str, admission: Admission, answer: wire.Answer) -> None:
@@ -185,15 +213,15 @@ class GitHubClient:
         counted = answer.status != 304 and self._path(url) not in _FREE_PATHS
         self.budget.answered(admission, rate, counted=counted, success=answer.status < 400)
 
-    def _accept(self, method: str, url: str, answer: wire.Answer, *, conditional: bool) -> wire.Answer:
+    def _accept(self, method: str, url: str, token: Secret, answer: wire.Answer, *, conditional: bool) -> wire.Answer:
         if 200 <= answer.status < 300 or (answer.status == 304 and conditional):
             return answer
-        if self._headers_for is not None and self._headers_for.reveal() in answer.body.decode("latin-1"):
+        if token.reveal() in answer.body.decode("latin-1"):
             answer = wire.Answer(answer.status, answer.headers)  # an error that quotes our token is not quoted
         raise wire.failure_of(method, self._path(url), answer)
 
-    async def _send(self, method: str, url: str, etag: str | None, content: bytes | None) -> wire.Answer:
-        headers = await self._request_headers()
+    async def _send(self, method: str, url: str, token: Secret, etag: str | None, content: bytes | None) -> wire.Answer:
+        headers = self._request_headers(token)
         if etag is not None:
             headers["if-none-match"] = etag
         if content is not None:
@@ -211,6 +239,8 @@ class GitHubClient:
             raise GitHubUnavailable(f"{method} {self._path(url)}: no answer within {self._timeout:g} s") from None
         except _TRANSPORT_ERRORS as error:
             what = self._redact(wire.clean(str(error)))
+            if "CERTIFICATE_VERIFY_FAILED" in what:
+                what += "; if this GitHub has a certificate authority of its own, name it in the scope's ca_file"
             raise GitHubUnavailable(f"{method} {self._path(url)}: {type(error).__name__}: {what}") from None
 
     async def _receive(self, response: httpx2.Response) -> wire.Answer:
@@ -241,9 +271,8 @@ class GitHubClient:
             self._targets[url] = target
         return target
 
-    async def _request_headers(self) -> httpx2.Headers:
+    def _request_headers(self, token: Secret) -> httpx2.Headers:
         """A copy of the headers that every request has."""
-        token = self._token if isinstance(self._token, Secret) else await self._token()
         if token is not self._headers_for:
             text = token.reveal()
             if not text or not text.isascii() or not text.isprintable() or " " in text:

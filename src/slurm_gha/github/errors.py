@@ -30,6 +30,10 @@ class Forbidden(GitHubError):
     """The token lacks a permission (401, 403 that is no rate limit, or 404 that hides one)."""
 
 
+class NotInstalled(Forbidden):
+    """The GitHub App is not installed where it is needed."""
+
+
 class NotFound(GitHubError):
     """The thing asked for does not exist, or the token may not see it."""
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
-from slurm_gha.domain.job import Job, JobStatus
+from slurm_gha.domain.job import Job, JobStatus, Origin
 from slurm_gha.domain.labels import Labels, normalise
 from slurm_gha.domain.runner import Registration
 from slurm_gha.domain.secret import Secret
@@ -36,20 +36,24 @@ class Listing(Generic[Item]):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A workflow run, as far as needed to find its jobs. ``created`` is GitHub's own text of the time."""
+    """A workflow run, as far as needed to find its jobs, and what set it going.
+
+    ``created`` is GitHub's own text of the time.
+    """
 
     id: int
     created: str = ""
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The newest runs of a repository: ids of the unfinished ones, and from which id to which the page reaches.
+    """The newest runs of a repository: the unfinished ones, and from which id to which the page reaches.
 
     ``oldest`` and ``newest`` are 0 on an empty page; ``length`` is how many runs it holds.
     """
 
-    unfinished: tuple[int, ...]
+    unfinished: tuple[Run, ...]
     oldest: int
     newest: int
     length: int
@@ -62,7 +66,37 @@ def is_repository(name: str) -> bool:
 
 def runs(value: Any) -> Listing[Run]:
     """A page of ``GET /repos/{owner}/{repo}/actions/runs``."""
-    return _listing(value, "workflow_runs", lambda item: Run(_id(item, "id"), _optional_text(item, "created_at") or ""))
+    return _listing(value, "workflow_runs", _run)
+
+
+def _run(item: dict[str, Any]) -> Run:
+    return Run(_id(item, "id"), _optional_text(item, "created_at") or "", origin(item))
+
+
+def origin(run: dict[str, Any]) -> Origin:
+    """What set a run going, from the run itself, which is all that GitHub will ever tell: nothing is None.
+
+    The actor is the one who first set it going: a run that is started again keeps that one's rights. A run without a
+    head repository is of a fork that was deleted.
+    """
+    actor, head, base = run.get("actor"), run.get("head_repository"), run.get("repository")
+    return Origin(
+        event=_optional_text(run, "event") or "",
+        branch=_optional_text(run, "head_branch") or "",
+        actor=(_optional_text(actor, "login") if isinstance(actor, dict) else None) or "",
+        fork=not _same_repository(head, base),
+    )
+
+
+def _same_repository(head: Any, base: Any) -> bool:
+    """By number where both have one: names change."""
+    if not isinstance(head, dict) or not isinstance(base, dict):
+        return False
+    numbers = _optional_id(head, "id"), _optional_id(base, "id")
+    if None not in numbers:
+        return numbers[0] == numbers[1]
+    names = _optional_text(head, "full_name"), _optional_text(base, "full_name")
+    return names[0] is not None and names[1] is not None and names[0].lower() == names[1].lower()
 
 
 def page(value: Any) -> Listing[Page]:
@@ -70,8 +104,8 @@ def page(value: Any) -> Listing[Page]:
 
     A run whose status is a new word, or is missing, passes for unfinished: unknown is not gone.
     """
-    read = _listing(value, "workflow_runs", lambda item: (_id(item, "id"), item.get("status") != "completed"))
-    ids = [run for run, _ in read.items]
+    read = _listing(value, "workflow_runs", lambda item: (_run(item), item.get("status") != "completed"))
+    ids = [run.id for run, _ in read.items]
     unfinished = tuple(run for run, open_ in read.items if open_)
     raw = value["workflow_runs"]
     return Listing((Page(unfinished, min(ids, default=0), max(ids, default=0), len(raw)),), read.notes, read.total)
@@ -84,30 +118,33 @@ def jobs(value: Any, *, scope: str, repository: str, run_id: int, seen_at: float
     """
 
     def one(item: dict[str, Any]) -> Job | None:
-        status = JobStatus(_text(item, "status"))
-        if status not in (JobStatus.QUEUED, JobStatus.IN_PROGRESS):
-            return None
-        started_at = _time(item, "started_at")
-        return Job(
-            id=_id(item, "id"),
-            scope=scope,
-            repository=repository,
-            run_id=_optional_id(item, "run_id") or run_id,
-            run_attempt=_optional_id(item, "run_attempt") or 1,
-            name=_optional_text(item, "name") or "",
-            workflow=_optional_text(item, "workflow_name") or "",
-            labels=_labels(item.get("labels")),
-            status=status,
-            created_at=_time(item, "created_at") or started_at or seen_at,
-            started_at=started_at,
-            completed_at=_time(item, "completed_at"),
-            conclusion=_optional_text(item, "conclusion"),
-            # GitHub shows 0 and "" for "none yet" in some answers.
-            runner_id=_optional_id(item, "runner_id"),
-            runner_name=_optional_text(item, "runner_name") or None,
-        )
+        found = job(item, scope=scope, repository=repository, run_id=run_id, seen_at=seen_at)
+        return found if found.status in (JobStatus.QUEUED, JobStatus.IN_PROGRESS) else None
 
     return _listing(value, "jobs", one)
+
+
+def job(item: dict[str, Any], *, scope: str, repository: str, run_id: int, seen_at: float) -> Job:
+    """One job, whatever its status; raises ValueError. ``run_id`` and ``seen_at`` stand in for what is missing."""
+    started_at = _time(item, "started_at")
+    return Job(
+        id=_id(item, "id"),
+        scope=scope,
+        repository=repository,
+        run_id=_optional_id(item, "run_id") or run_id,
+        run_attempt=_optional_id(item, "run_attempt") or 1,
+        name=_optional_text(item, "name") or "",
+        workflow=_optional_text(item, "workflow_name") or "",
+        labels=_labels(item.get("labels")),
+        status=JobStatus(_text(item, "status")),
+        created_at=_time(item, "created_at") or started_at or seen_at,
+        started_at=started_at,
+        completed_at=_time(item, "completed_at"),
+        conclusion=_optional_text(item, "conclusion"),
+        # GitHub shows 0 and "" for "none yet" in some answers.
+        runner_id=_optional_id(item, "runner_id"),
+        runner_name=_optional_text(item, "runner_name") or None,
+    )
 
 
 def registrations(value: Any) -> Listing[Registration]:
@@ -123,7 +160,7 @@ def registrations(value: Any) -> Listing[Registration]:
             online=item.get("status") == "online",
             # Unknown is not idle: a runner is only left to be removed when GitHub says that it has no job.
             busy=busy if isinstance(busy, bool) else True,
-            labels=normalise(_sound(name) for name in names if isinstance(name, str)),
+            labels=normalise(sound(name) for name in names if isinstance(name, str)),
         )
 
     return _listing(value, "runners", one)
@@ -188,7 +225,8 @@ def _object(entry: Any) -> dict[str, Any]:
     return entry
 
 
-def _sound(text: str) -> str:
+def sound(text: str) -> str:
+    """The text without lone surrogates."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -213,7 +251,7 @@ def _text(item: dict[str, Any], key: str) -> str:
 
 def _optional_text(item: dict[str, Any], key: str) -> str | None:
     value = item.get(key)
-    return _sound(value) if isinstance(value, str) else None
+    return sound(value) if isinstance(value, str) else None
 
 
 def _labels(value: Any) -> Labels:
@@ -226,12 +264,15 @@ def _labels(value: Any) -> Labels:
 @lru_cache(maxsize=1024)
 def _label_set(labels: tuple[str, ...]) -> Labels:
     """One set for all the jobs that ask for the same: ten thousand jobs hardly have more than some dozens."""
-    return normalise(_sound(label) for label in labels)
+    return normalise(sound(label) for label in labels)
 
 
 def _time(item: dict[str, Any], key: str) -> float | None:
+    return seconds(item.get(key))
+
+
+def seconds(value: object) -> float | None:
     """Seconds since the epoch of an ISO 8601 time; a text without an offset is UTC."""
-    value = item.get(key)
     if not isinstance(value, str):
         return None
     try:

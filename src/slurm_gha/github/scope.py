@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from urllib.parse import quote, urlencode
 
-from slurm_gha.domain.job import Job, JobStatus
+from slurm_gha.domain.job import Job, JobStatus, Origin
 from slurm_gha.domain.runner import Registration
 from slurm_gha.domain.scope import Scope, ScopeKind
 from slurm_gha.github import parse, wire
@@ -16,6 +16,7 @@ from slurm_gha.github.client import GitHubClient
 from slurm_gha.github.errors import Forbidden, GitHubUnavailable, Invalid, NotFound
 from slurm_gha.github.pace import Call
 from slurm_gha.github.permissions import Permission, permissions
+from slurm_gha.github.run import read_run
 from slurm_gha.github.together import together
 from slurm_gha.github.values import Minted, Newest
 
@@ -32,12 +33,14 @@ LAST_PUSHED = 30
 class _Known:
     """What a repository's runs were when last looked at.
 
-    ``demand``: runs with queued jobs, and when each was last listed. ``unfinished``: the runs of the latest look.
+    ``demand``: runs with queued jobs, and when each was last listed; ``origins``: of the same runs.
+    ``unfinished``: the runs of the latest look.
     ``newest``: no run up to this id was unfinished but those (None: not known); ``whole``: and that is known for sure.
     ``few``: a glance shows every run that there is.
     """
 
     demand: dict[int, float] = field(default_factory=dict)
+    origins: dict[int, Origin | None] = field(default_factory=dict)
     unfinished: frozenset[int] = frozenset()
     newest: int | None = None
     whole: bool = False
@@ -122,7 +125,7 @@ class ScopeClient:
         except NotFound:
             self._repositories = None  # deleted or renamed since the list was read, perhaps
             raise
-        listed = dict.fromkeys(run for listing in listings for run in listing)
+        listed = {run: origin for listing in listings for run, origin in listing.items()}
         found = await self._jobs_of_all(repository, listed, began)
         known = self._known[repository]
         known.unfinished, known.whole = frozenset(listed), known.newest is not None
@@ -143,7 +146,8 @@ class ScopeClient:
             self._repositories = None
             raise
         (page,) = listing.items
-        found = await self._jobs_of_all(repository, dict.fromkeys(page.unfinished), began)
+        unfinished = {run.id: run.origin for run in page.unfinished}
+        found = await self._jobs_of_all(repository, unfinished, began)
         known = self._known[repository]
         known.few = page.length < GLANCE
         if known.few:
@@ -153,9 +157,9 @@ class ScopeClient:
             joined = known.newest is not None and page.oldest <= known.newest
             complete = known.whole and joined and not pushed_out
         if complete:
-            known.unfinished = frozenset(page.unfinished)
+            known.unfinished = frozenset(unfinished)
         else:
-            known.unfinished |= frozenset(page.unfinished)
+            known.unfinished |= frozenset(unfinished)
         known.newest, known.whole = page.newest, complete
         return Newest(found, complete)
 
@@ -167,10 +171,11 @@ class ScopeClient:
         runs = len(known.unfinished)
         return 1 + runs, (1 if known.few else len(UNFINISHED)) + runs
 
-    async def _jobs_of_all(self, repository: str, listed: Collection[int], began: float) -> tuple[Job, ...]:
+    async def _jobs_of_all(self, repository: str, listed: Mapping[int, Origin | None], began: float) -> tuple[Job, ...]:
         """The jobs of the runs listed, and of those that had queued jobs and slipped out of the listing lately."""
         known = self._known.setdefault(repository, _Known())
         demand = known.demand
+        origins = {**known.origins, **listed}
         unlisted = [run for run, at in demand.items() if run not in listed and began - at < self._unlisted_grace]
         runs = [*listed, *unlisted]
         pages = await together([partial(self._jobs_of, repository, run, began) for run in runs]) if runs else []
@@ -180,14 +185,19 @@ class ScopeClient:
             if any(job.status is JobStatus.QUEUED for job in jobs):
                 still[run] = began if run in listed else demand[run]
             for job in jobs:
-                found.setdefault(job.id, job)
+                found.setdefault(job.id, replace(job, origin=origins.get(run)))
         known.demand = still
+        known.origins = {run: origins[run] for run in still if run in origins}
         self._known[repository] = known  # the list of repositories may have been without it meanwhile
         return tuple(found[number] for number in sorted(found))
 
     def _must_be_one(self, repository: str) -> None:
         if not parse.is_repository(repository):
             raise Invalid(f"{wire.clean(repository)!r} is no repository (owner/name)")
+
+    async def run(self, repository: str, run_id: int) -> tuple[Job, ...]:
+        """The queued and in-progress jobs of one run, with their origin; none where the run is gone."""
+        return await read_run(self._client, self._scope.name, repository, run_id)
 
     async def runners(self) -> tuple[Registration, ...]:
         """All registered runners of the scope."""
@@ -244,18 +254,21 @@ class ScopeClient:
         known = await self.repositories() if self._scope.kind is not ScopeKind.ENTERPRISE else self._scope.repositories
         return await permissions(self._client, self._scope, self._prefix(), known[0] if known else None)
 
-    async def _runs(self, repository: str, status: str) -> list[int]:
-        """The ids of the runs in a status. Where GitHub cuts the listing, older ones are asked for by their time."""
+    async def _runs(self, repository: str, status: str) -> dict[int, Origin | None]:
+        """The runs in a status, by id, and what set them going.
+
+        Where GitHub cuts the listing, older ones are asked for by their time.
+        """
         query: dict[str, str | int] = {"status": status, "per_page": 100}
-        found: dict[int, None] = {}
+        found: dict[int, Origin | None] = {}
         while True:
             path = f"/repos/{repository}/actions/runs?{urlencode(query)}"
             page = await self._client.items(path, parse.runs)
             before = len(found)
-            found.update(dict.fromkeys(run.id for run in page))
+            found.update({run.id: run.origin for run in page})
             oldest = min((run.created for run in page if run.created), default="")
             if len(page) < FILTERED_CAP or len(found) == before or not oldest:
-                return list(found)
+                return found
             query["created"] = f"<={oldest}"
 
     async def _jobs_of(self, repository: str, run: int, seen_at: float) -> list[Job]:

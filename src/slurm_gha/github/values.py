@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from slurm_gha.domain.job import Job
@@ -22,3 +23,15 @@ class Newest:
 
     jobs: tuple[Job, ...]
     complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """A GitHub App's installation on an account. ``permissions`` are granted levels by GitHub's names for them."""
+
+    number: int
+    account: str
+    permissions: Mapping[str, str]
+    every_repository: bool
+    suspended: bool
+    url: str

@@ -130,7 +130,7 @@ run_in_container() {
   # Values stay out of the arguments.
   while IFS= read -r name; do
     arguments+=(--env "$name")
-  done < <(compgen -e SLURM_)
+  done < <(job_variables)
   arguments+=(--entrypoint bash "$SG_IMAGE_READY" -c "$(declare -f enter_container); enter_container \"\$@\"" runner)
   # The configuration goes in on standard input: arguments and environment can be seen from outside.
   exec "${SG_CLIENT[@]}" "${arguments[@]}" "$root" "$SG_IMAGE_RUNNER" < <(printf '%s\n' "$SG_JIT")

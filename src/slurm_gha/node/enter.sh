@@ -24,6 +24,7 @@ enter_container() {
     shopt -u nullglob dotglob
   fi
   cd -- "$root" || exit
+  [[ ! -e job-started.sh ]] || export ACTIONS_RUNNER_HOOK_JOB_STARTED=$root/job-started.sh
   export RUNNER_MANUALLY_TRAP_SIG=1 ACTIONS_RUNNER_RETURN_VERSION_DEPRECATED_EXIT_CODE=1 RUNNER_ALLOW_RUNASROOT=1
   export ACTIONS_RUNNER_INPUT_JITCONFIG=$jit
   exec ./run.sh </dev/null

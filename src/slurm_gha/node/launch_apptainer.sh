@@ -197,7 +197,7 @@ run_in_apptainer() {
   done
   while IFS= read -r name; do
     export "APPTAINERENV_$name=${!name}"
-  done < <(compgen -e | grep -E '^(SLURM_.*|CUDA_VISIBLE_DEVICES|NVIDIA_VISIBLE_DEVICES|GPU_DEVICE_ORDINAL)$')
+  done < <(job_variables)
   export PATH=$SG_JOB_DIR/bin:$PATH
   # The configuration goes in on standard input: arguments and environment can be seen from outside.
   exec "${command[@]}" apptainer "${arguments[@]}" "$SG_IMAGE_PATH" \

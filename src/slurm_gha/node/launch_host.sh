@@ -21,6 +21,7 @@ run_on_host() {
   for pair in "${SG_ENVIRONMENT[@]}"; do
     export "${pair?}"
   done
+  [[ ! -e job-started.sh ]] || export ACTIONS_RUNNER_HOOK_JOB_STARTED=$SG_JOB_DIR/runner/job-started.sh
   export RUNNER_MANUALLY_TRAP_SIG=1 ACTIONS_RUNNER_RETURN_VERSION_DEPRECATED_EXIT_CODE=1
   ((EUID != 0)) || export RUNNER_ALLOW_RUNASROOT=1
   export ACTIONS_RUNNER_INPUT_JITCONFIG=$SG_JIT

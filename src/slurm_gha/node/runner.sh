@@ -47,10 +47,18 @@ setup_info() {
   printf '[{"group":"Slurm","detail":"%s"}]\n' "${detail//\"/\\\"}"
 }
 
+# job_variables: the names of what a runner in a container gets of the environment too: Slurm's, and those by which programs
+# know their GPUs.
+job_variables() {
+  compgen -e |
+    grep -E '^(SLURM_.*|(CUDA|NVIDIA|ROCR)_VISIBLE_DEVICES|GPU_DEVICE_ORDINAL|ZE_AFFINITY_MASK)$'
+}
+
 # start_runner COMMAND...: run it, which must become the runner, in a process group of its own, its output watched. Job
 # control also keeps bash from starting it with SIGINT ignored, which run.sh could not undo.
 start_runner() {
   local output
+  install_hook "$SG_JOB_DIR/runner"
   exec {output}> >(watch_output)
   SG_WATCHER=$!
   set -m

@@ -178,11 +178,24 @@ class JobGone(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobUnservable(Event):
-    """No pool can ever serve this job as things are configured."""
+    """No pool can ever serve this job as things are configured. ``obstacle``: labels, misspelt or bounds."""
 
     job_id: int
     repository: str
     scope: str
+    reason: str
+    job_name: str = ""
+    obstacle: str = "labels"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRefused(Event):
+    """Pools could serve this job by its labels, and none lets it run; ``ground`` is what it is refused for."""
+
+    job_id: int
+    repository: str
+    scope: str
+    ground: str
     reason: str
     job_name: str = ""
 
@@ -205,6 +218,50 @@ class PoolRecovered(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryTaken(Event):
+    """A signed webhook delivery was answered with 2xx; ``outcome`` is a word of ours (docs/administrators/webhooks.md).
+
+    ``delivery`` is GitHub's id of it.
+    """
+
+    scope: str
+    action: str
+    outcome: str
+    delivery: str = ""
+    job_id: int | None = None
+    repository: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryRefused(Event):
+    """What came to the webhook's address was turned away. ``scope`` is empty where it named none of ours.
+
+    ``times``: since the last such event, which comes at most every few seconds.
+    """
+
+    scope: str
+    reason: str
+    times: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveriesMissed(Event):
+    """GitHub's history shows deliveries that never arrived: so many are ``asked`` for again, of ``missed``."""
+
+    scope: str
+    missed: int
+    asked: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatchUpImpossible(Event):
+    """GitHub's history of deliveries cannot be read or used; what gets lost is left to the poll."""
+
+    scope: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GitHubUnreadable(Event):
     """GitHub did not give what was asked of it for this scope."""
 
@@ -217,6 +274,80 @@ class GitHubReadable(Event):
     """The scope can be read (again)."""
 
     scope: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScaleSetReady(Event):
+    """A pool's scale set is there; ``made``: by us just now."""
+
+    scope: str
+    pool: str
+    scale_set: str
+    made: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelsDropped(Event):
+    """GitHub kept only some of a scale set's labels: jobs that ask for the others never reach it."""
+
+    scope: str
+    pool: str
+    scale_set: str
+    kept: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScaleSetGone(Event):
+    """A scale set has vanished from GitHub; it is made again."""
+
+    scope: str
+    pool: str
+    scale_set: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionOpened(Event):
+    """The scale set's queue is ours to read; ``resumed``: by the session that we had already."""
+
+    scope: str
+    pool: str
+    scale_set: str
+    resumed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionConflict(Event):
+    """Another controller reads the scale set's queue; GitHub's words may name it. We wait for its end."""
+
+    scope: str
+    pool: str
+    scale_set: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueUnreadable(Event):
+    """The scale set's queue cannot be read."""
+
+    scope: str
+    pool: str
+    scale_set: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueMessage(Event):
+    """A message of a scale set's queue is on disk: how many items of each kind it had."""
+
+    scope: str
+    pool: str
+    message_id: int
+    available: int = 0
+    assigned: int = 0
+    started: int = 0
+    completed: int = 0
+    unknown: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ number of series is bounded by the configuration.
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
@@ -15,16 +16,20 @@ from slurm_gha.domain.runner import Phase
 from slurm_gha.observe import events
 from slurm_gha.observe.correlation import Correlation
 from slurm_gha.observe.events import Event
-from slurm_gha.observe.status import Status
+from slurm_gha.observe.scaleset_metrics import ScaleSetMetrics
+from slurm_gha.observe.status import Status, WaitingJob
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _WAITS = (5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 43200, 86400)
 _STARTUPS = (1, 2, 3, 5, 8, 13, 20, 30, 60, 120, 300, 600, 1800, 3600, 14400)
 _COMMANDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+_REACTIONS = (0.01, 0.02, 0.04, 0.06, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 900)
 _ROUNDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60)
 # A label's values beyond so many are lumped together: a bound that does not depend on anybody's good will.
 _MOST_VALUES = 40
+# Jobs told of, and waiting for their sbatch; those beyond are left out of the histogram.
+_MOST_TOLD = 20_000
 _CREATED = re.compile(rb"^(?:# (?:HELP|TYPE) )?slurm_gha_\w+_created[ {].*\n", re.MULTILINE)
 
 
@@ -37,6 +42,7 @@ class Metrics:
         self._submitted: dict[str, float] = {}
         self._requests: dict[tuple[str, str], int] = {}
         self._values: dict[str, set[str]] = {}
+        self._told: OrderedDict[int, float] = OrderedDict()
 
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(f"slurm_gha_{name}", text, labels, registry=registry)
@@ -73,14 +79,19 @@ class Metrics:
         # Jobs
         self._waiting = gauge(
             "jobs_waiting",
-            "Queued jobs by scope, pool of the expected runner (or none), and state: covered, uncovered, unservable.",
+            "Queued jobs by scope, pool of the expected runner (or none), and state: covered, uncovered, refused, "
+            "unservable.",
             "scope",
             "pool",
             "state",
         )
         self._oldest = gauge("jobs_oldest_waiting_seconds", "Age of the oldest queued servable job.", "scope")
         self._seen = counter("jobs_seen", "Queued jobs seen for the first time.", "scope")
-        self._unservable = counter("jobs_unservable", "Queued jobs that no pool can ever serve.", "scope")
+        self._held_back = gauge(
+            "jobs_held_back", "Queued jobs without a runner, by what keeps it away.", "scope", "cause"
+        )
+        self._unservable = counter("jobs_unservable", "Queued jobs without a pool, by why.", "scope", "obstacle")
+        self._refused = counter("jobs_refused", "Queued jobs that no pool lets run, by what for.", "scope", "ground")
         self._wait = histogram("job_wait_seconds", "From a job's creation to its start on a runner.", _WAITS, "pool")
         # Slurm
         self._commands = histogram("slurm_command_seconds", "Time of Slurm commands.", _COMMANDS, "command")
@@ -102,6 +113,19 @@ class Metrics:
         self._remaining = gauge("github_budget_remaining", "Requests left in this rate limit window.", "scope")
         self._budget = gauge("github_budget_limit", "Requests of a whole rate limit window.", "scope")
         self._reset = gauge("github_budget_reset_timestamp_seconds", "When the rate limit window ends.", "scope")
+        self._scale_sets = ScaleSetMetrics(registry)
+        # Webhooks
+        self._deliveries = counter(
+            "webhook_deliveries",
+            "Deliveries by outcome: new, late, old, known, foreign, unused, greeting, refused.",
+            "scope",
+            "outcome",
+        )
+        self._missed = counter("webhook_deliveries_missed", "Deliveries that GitHub's history showed missing.", "scope")
+        self._delivered = gauge("webhook_last_delivery_timestamp_seconds", "When a delivery last came.", "scope")
+        self._reaction = histogram(
+            "webhook_to_submission_seconds", "From a delivery to the accepted sbatch for its job.", _REACTIONS, "scope"
+        )
         # The service itself
         self._rounds = histogram("round_seconds", "Time of one round: observe, plan, act.", _ROUNDS)
         self._errors = counter("unexpected_errors", "Errors that nobody foresaw; the log tells more.")
@@ -113,11 +137,15 @@ class Metrics:
 
     def __call__(self, event: Event) -> None:
         """Count one event."""
+        self._scale_sets(event)
         self._correlation.learn(event)
         match event:
             case events.RunnerSubmitted(at=at, name=name, pool=pool):
                 self._submissions.labels(pool, "accepted").inc()
                 self._submitted[name] = at
+                told = self._told.pop(self._correlation.of(name).job_id or 0, None)
+                if told is not None:
+                    self._reaction.labels(event.scope).observe(max(0.0, at - told))
             case events.SubmissionRefused(pool=pool):
                 self._submissions.labels(pool, "refused").inc()
             case events.SubmissionUnclear(name=name):
@@ -156,10 +184,22 @@ class Metrics:
                 # Of the jobs that other people's runners took, nothing is to be learnt about our pools.
                 if pool := self._pool(name):
                     self._wait.labels(pool).observe(waited)
-            case events.JobUnservable(scope=scope):
-                self._unservable.labels(scope).inc()
+            case events.JobUnservable(scope=scope, obstacle=obstacle):
+                self._unservable.labels(scope, obstacle).inc()
+            case events.JobRefused(scope=scope, ground=ground):
+                self._refused.labels(scope, ground).inc()
             case events.PoolBackedOff(pool=pool):
                 self._backoffs.labels(pool).inc()
+            case events.DeliveryTaken(scope=scope, outcome=outcome):
+                self._deliveries.labels(scope, outcome).inc()
+                if outcome == "new" and event.action == "queued" and event.job_id is not None:
+                    self._told[event.job_id] = event.at
+                    while len(self._told) > _MOST_TOLD:
+                        self._told.popitem(last=False)
+            case events.DeliveryRefused(scope=scope, times=times):
+                self._deliveries.labels(scope, "refused").inc(times)
+            case events.DeliveriesMissed(scope=scope, missed=missed):
+                self._missed.labels(scope).inc(missed)
             case events.GitHubUnreadable(scope=scope):
                 self._github_errors.labels(scope).inc()
             case events.SlurmUnreadable():
@@ -186,6 +226,7 @@ class Metrics:
         self._observe_pools(status)
         self._observe_scopes(status)
         self._observe_jobs(status)
+        self._scale_sets.observe_status(status)
 
     def _observe_pools(self, status: Status) -> None:
         for metric in (self._runners, self._limit, self._backoff, self._failures):
@@ -200,7 +241,10 @@ class Metrics:
     def _observe_scopes(self, status: Status) -> None:
         for metric in (self._github_readable, self._github_read, self._remaining, self._budget, self._reset):
             metric.clear()
+        self._delivered.clear()
         for scope in status.scopes:
+            if "webhook" in scope.sources:
+                self._delivered.labels(scope.name).set(scope.last_delivery or 0)
             self._github_readable.labels(scope.name).set(scope.readable)
             self._github_read.labels(scope.name).set(scope.last_read or 0)
             budget = scope.budget
@@ -220,17 +264,20 @@ class Metrics:
 
     def _observe_jobs(self, status: Status) -> None:
         self._waiting.clear()
+        self._held_back.clear()
         self._oldest.clear()
         pools = {runner.name: runner.pool for runner in status.runners}
         oldest = {scope.name: 0.0 for scope in status.scopes}
         for scope in oldest:
             self._waiting.labels(scope, "", "uncovered").set(0)
+            self._waiting.labels(scope, "", "refused").set(0)
             self._waiting.labels(scope, "", "unservable").set(0)
         for job in status.jobs:
             pool = pools.get(job.runner, "") if job.runner is not None else ""
-            state = "unservable" if job.unservable else "uncovered" if job.runner is None else "covered"
-            self._waiting.labels(job.scope, pool, state).inc()
-            if not job.unservable:
+            self._waiting.labels(job.scope, pool, _state(job)).inc()
+            if job.cause:
+                self._held_back.labels(job.scope, job.cause).inc()
+            if not job.unservable and not job.refused:
                 oldest[job.scope] = max(oldest.get(job.scope, 0.0), status.at - job.since)
         for scope, age in oldest.items():
             self._oldest.labels(scope).set(age)
@@ -249,3 +296,9 @@ class Metrics:
             return "other"
         values.add(value)
         return value
+
+
+def _state(job: WaitingJob) -> str:
+    if job.runner is not None:
+        return "covered"
+    return "unservable" if job.unservable else "refused" if job.refused else "uncovered"

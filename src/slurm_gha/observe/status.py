@@ -32,6 +32,7 @@ class WaitingJob:
     """A queued job, since when (seconds since the epoch), and in a sentence why it still waits.
 
     ``runner`` is the one counted on for it; ``unservable``: no pool can ever take it as things are configured.
+    ``cause``: what it lacks a runner for, in one word; ``refused``: none of the pools that could take it lets it run.
     """
 
     id: int
@@ -43,6 +44,8 @@ class WaitingJob:
     labels: tuple[str, ...] = ()
     runner: str | None = None
     unservable: bool = False
+    refused: bool = False
+    cause: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,13 +105,37 @@ class BudgetStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScopeStatus:
-    """A scope: whether its latest readings succeeded, and when the last good ones began (None: never)."""
+    """A scope: whether its latest readings succeeded, and when the last good ones began (None: never).
+
+    ``sources``: where news of its jobs comes from; ``last_delivery``: when its webhook last brought some.
+    """
 
     name: str
     readable: bool
     last_read: float | None = None
     error: str | None = None
     budget: BudgetStatus | None = None
+    sources: tuple[str, ...] = ("poll",)
+    last_delivery: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScaleSetStatus:
+    """A pool's scale set in a scope: how its queue is read, GitHub's counts, and the labels that GitHub knows it by.
+
+    ``standing``: beginning, listening, conflict (another controller reads it) or failing, with ``trouble`` as the
+    reason. ``session_since``: when the session was opened (seconds since the epoch). ``dropped``: labels not kept.
+    """
+
+    scope: str
+    pool: str
+    name: str
+    standing: str
+    labels: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+    trouble: str | None = None
+    session_since: float | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +162,7 @@ class Status:
     runners: tuple[RunnerStatus, ...] = ()
     pools: tuple[PoolStatus, ...] = ()
     scopes: tuple[ScopeStatus, ...] = ()
+    scale_sets: tuple[ScaleSetStatus, ...] = ()
     format: int = FORMAT
 
 

@@ -14,6 +14,7 @@ from slurm_gha.observe.status import (
     BudgetStatus,
     PoolStatus,
     RunnerStatus,
+    ScaleSetStatus,
     ScopeStatus,
     SlurmStatus,
     Status,
@@ -32,8 +33,14 @@ def summarise(
     started_at: float,
     budgets: Mapping[str, BudgetStatus] | None = None,
     explain: Callable[[str], str] = str,
+    scale_sets: Iterable[ScaleSetStatus] = (),
+    sources: Mapping[str, tuple[str, ...]] | None = None,
+    deliveries: Mapping[str, float] | None = None,
 ) -> Status:
-    """The status of a moment. ``budgets`` by scope; ``explain`` turns Slurm's reason for waiting into a sentence."""
+    """The status of a moment. ``budgets``, ``sources`` and last ``deliveries`` by scope.
+
+    ``explain`` turns Slurm's reason for waiting into a sentence.
+    """
     runners = tuple(runner_status(runner, explain) for runner in world.runners)
     budgets = budgets or {}
     return Status(
@@ -46,12 +53,24 @@ def summarise(
         jobs=tuple(waiting),
         runners=runners,
         pools=_pools(world, policy, runners),
-        scopes=tuple(_scope(view, budgets.get(name)) for name, view in world.scopes.items()),
+        scopes=tuple(
+            _scope(view, budgets.get(name), (sources or {}).get(name, ("poll",)), (deliveries or {}).get(name))
+            for name, view in world.scopes.items()
+        ),
+        scale_sets=tuple(scale_sets),
         slurm=SlurmStatus(readable=world.slurm.readable, last_read=world.slurm.at, error=world.slurm.error),
     )
 
 
-def waiting_job(job: Job, why: str, runner: str | None = None, unservable: bool = False) -> WaitingJob:
+def waiting_job(
+    job: Job,
+    why: str,
+    runner: str | None = None,
+    unservable: bool = False,
+    *,
+    refused: bool = False,
+    cause: str = "",
+) -> WaitingJob:
     """A queued job and what the plan says of it."""
     return WaitingJob(
         id=job.id,
@@ -63,6 +82,8 @@ def waiting_job(job: Job, why: str, runner: str | None = None, unservable: bool 
         labels=tuple(sorted(job.labels)),
         runner=runner,
         unservable=unservable,
+        refused=refused,
+        cause=cause,
     )
 
 
@@ -133,7 +154,9 @@ def _pools(world: World, policy: Policy, runners: tuple[RunnerStatus, ...]) -> t
     return tuple(found)
 
 
-def _scope(view: ScopeView, budget: BudgetStatus | None) -> ScopeStatus:
+def _scope(
+    view: ScopeView, budget: BudgetStatus | None, sources: tuple[str, ...], delivered: float | None
+) -> ScopeStatus:
     read = None if view.jobs_at is None or view.runners_at is None else min(view.jobs_at, view.runners_at)
     return ScopeStatus(
         name=view.name,
@@ -141,4 +164,6 @@ def _scope(view: ScopeView, budget: BudgetStatus | None) -> ScopeStatus:
         last_read=read,
         error=view.jobs_error or view.runners_error,
         budget=budget,
+        sources=sources,
+        last_delivery=delivered,
     )

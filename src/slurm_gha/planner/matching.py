@@ -23,12 +23,43 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True, slots=True)
 class Free:
-    """A runner that may still take a job. The lower the ``rank``, the further along it is."""
+    """A runner that may still take a job. The lower the ``rank``, the further along it is.
+
+    ``scale_set``: it takes the jobs of its pool's scale set, and no others.
+    """
 
     name: str
     labels: Labels
     rank: int
     since: float = 0.0
+    pool: str = ""
+    scale_set: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """What a job wants of a runner; jobs that want the same are interchangeable.
+
+    ``scale_set``: the pool whose scale set holds the job; None: any runner outside scale sets will do.
+    ``refused_by``: pools that do not let it run.
+    """
+
+    labels: Labels
+    scale_set: str | None = None
+    refused_by: frozenset[str] = frozenset()
+
+    def fits(self, runner: Free) -> bool:
+        """Whether the runner may take such a job."""
+        if runner.pool in self.refused_by:
+            return False
+        if self.scale_set is not None:
+            return runner.scale_set and runner.pool == self.scale_set
+        return not runner.scale_set and satisfies(runner.labels, self.labels)
+
+
+def plain_want(job: Job) -> Want:
+    """What a job wants where every pool lets it run."""
+    return Want(job.labels, job.scale_set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +76,17 @@ def job_order(job: Job) -> tuple[float, int]:
     return (job.created_at, job.id)
 
 
-def match(jobs: Iterable[Job], runners: Iterable[Free]) -> Matching:
+def match(jobs: Iterable[Job], runners: Iterable[Free], want: Callable[[Job], Want] = plain_want) -> Matching:
     """A maximum matching of one scope's queued jobs and free runners; the same for any order of the inputs."""
-    job_classes = _grouped(sorted(jobs, key=job_order), lambda job: job.labels)
+    job_classes = _grouped(sorted(jobs, key=job_order), want)
     runner_classes = _grouped(
-        sorted(runners, key=lambda r: (r.rank, r.since, r.name)), lambda r: (r.rank, tuple(sorted(r.labels)), r.labels)
+        sorted(runners, key=lambda r: (r.rank, r.since, r.name)),
+        lambda r: (r.rank, tuple(sorted(r.labels)), r.pool, r.scale_set),
     )
     demand = [len(members) for _, members in job_classes]
-    # Runner classes of the best rank first; the label tuple makes the order of equals independent of the inputs.
-    supply = sorted(runner_classes, key=lambda item: item[0][:2])
-    flow = _flow(demand, [labels for labels, _ in job_classes], [(key[2], len(members)) for key, members in supply])
+    # Runner classes of the best rank first; the rest of the key makes the order of equals independent of the inputs.
+    supply = sorted(runner_classes, key=lambda item: item[0])
+    flow = _flow(demand, [wanted for wanted, _ in job_classes], [members for _, members in supply])
     pairs: dict[int, str] = {}
     taken = [0] * len(job_classes)
     surplus: list[str] = []
@@ -77,15 +109,13 @@ def _grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> list[tuple[Ke
     return list(groups.items())
 
 
-def _flow(
-    demand: Sequence[int], wanted: Sequence[Labels], supply: Sequence[tuple[Labels, int]]
-) -> list[dict[int, int]]:
+def _flow(demand: Sequence[int], wanted: Sequence[Want], supply: Sequence[Sequence[Free]]) -> list[dict[int, int]]:
     """For each runner class, how many of its runners go to which job class."""
-    edges = [[j for j, labels in enumerate(wanted) if satisfies(offered, labels)] for offered, _ in supply]
+    edges = [[j for j, want in enumerate(wanted) if want.fits(members[0])] for members in supply]
     flow: list[dict[int, int]] = [{} for _ in supply]
     room = list(demand)
-    for source, (_, count) in enumerate(supply):
-        left = count
+    for source, members in enumerate(supply):
+        left = len(members)
         while left:
             path = _augmenting_path(source, edges, flow, room)
             if path is None:

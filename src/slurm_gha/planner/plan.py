@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
 from slurm_gha.domain.job import Job, JobStatus
-from slurm_gha.domain.labels import Labels, satisfies
+from slurm_gha.domain.labels import Labels
 from slurm_gha.domain.pool import Handover, Policy
 from slurm_gha.domain.runner import Runner, name_prefix
 from slurm_gha.domain.slurm import SlurmStage
 from slurm_gha.domain.world import ScopeView, World
 from slurm_gha.planner.actions import Action, Adopt, CancelStray, Deregister, Forget, Plan, Renew, Withdraw
 from slurm_gha.planner.admission import Admission
+from slurm_gha.planner.ahead import Reserve, reserves, withdrawals
+from slurm_gha.planner.ahead import submissions as ahead_submissions
 from slurm_gha.planner.endings import close
-from slurm_gha.planner.matching import Free, Matching, match
+from slurm_gha.planner.matching import Free, Matching, Want, match
+from slurm_gha.planner.serving import Serving
 from slurm_gha.planner.verdicts import Rank, Use, Verdict, judge, oldest_queued, registration_gone
 
 
 def plan(world: World, policy: Policy, now: float) -> Plan:
     """Decide one round. ``now`` is seconds since the epoch; the result does not depend on the order of the inputs."""
-    runners = sorted(world.runners, key=lambda runner: runner.name)
+    runners = tuple(sorted(world.runners, key=lambda runner: runner.name))
+    world = replace(world, runners=runners)
     oldest = oldest_queued(world)
     verdicts = {runner.name: judge(runner, world, policy, now, oldest) for runner in runners}
-    matchings = match_scopes(world, policy, verdicts)
+    serving = Serving(policy)
+    matchings = match_scopes(world, serving, verdicts)
     actions: list[Action] = []
     surplus_since: dict[str, float] = {}
     failing: dict[str, str] = {}
     matched = _matched(matchings)
-    wanted = matched | _matched(_match_in_doubt(world, policy, verdicts))
+    ahead = reserves(world, policy, verdicts, matched, now)
+    doubtful = _matched(_match_in_doubt(world, serving, verdicts))
+    wanted = matched | doubtful | _kept(ahead)
     for runner in runners:
         verdict = verdicts[runner.name]
         if (verdict.use is Use.FREE and runner.name not in wanted) or _deserted(runner, verdict, world):
@@ -44,10 +51,15 @@ def plan(world: World, policy: Policy, now: float) -> Plan:
                 failing[runner.record.pool] = why
     actions += _strays(world, policy, now)
     actions += _orphans(world, policy, now)
-    admission = Admission(world, policy, now, verdicts, failing)
+    admission = Admission(world, policy, serving, now, verdicts, failing)
     by_name = {runner.name: runner for runner in runners}
     submissions, waiting = admission.admit(matchings, by_name)
-    return Plan((*actions, *submissions), waiting, MappingProxyType(surplus_since))
+    settled = doubtful | {action.name for action in actions if isinstance(action, Withdraw)}
+    crowded_out = admission.crowded_out() if ahead else ()
+    free = withdrawals(ahead, crowded_out, world, verdicts, lambda name: _may_try(name, world, policy, now))
+    actions += [action for action in free if action.name not in settled]
+    early = ahead_submissions(ahead, waiting, world, serving, admission.admit_ahead)
+    return Plan((*actions, *submissions, *early), waiting, MappingProxyType(surplus_since), admission.turns)
 
 
 def needed(world: World, policy: Policy, now: float, name: str) -> bool:
@@ -64,33 +76,40 @@ def needed(world: World, policy: Policy, now: float, name: str) -> bool:
     # A runner that has just taken a job may have taken one that is no longer listed: that does not settle it.
     sure = tuple(other for other in rivals if verdicts[other.name].rank is not Rank.TAKING)
     seen = replace(world, runners=sure, scopes={scope: world.scopes[scope]})
-    return name not in match_scopes(seen, policy, verdicts)[scope].surplus
+    matching = match_scopes(seen, Serving(policy), verdicts)[scope]
+    if name not in matching.surplus:
+        return True
+    return name in _kept(reserves(seen, policy, verdicts, set(matching.pairs.values()), now))
 
 
-def match_scopes(world: World, policy: Policy, verdicts: Mapping[str, Verdict]) -> dict[str, Matching]:
+def match_scopes(world: World, serving: Serving, verdicts: Mapping[str, Verdict]) -> dict[str, Matching]:
     """Each scope's queued jobs that some pool could serve, matched with its free runners."""
-    offers = {scope: {p.labels for p in policy.pools if scope in p.scopes} for scope in world.scopes}
+    offers: dict[str, dict[tuple[Labels, str, bool], Free]] = {scope: {} for scope in world.scopes}
     jobs: dict[str, list[Job]] = {scope: [] for scope in world.scopes}
     free: dict[str, list[Free]] = {scope: [] for scope in world.scopes}
     for runner in world.runners:
         verdict = verdicts[runner.name]
         record = runner.record
         if verdict.rank is not None and record.scope in free:
-            free[record.scope].append(Free(record.name, record.labels, verdict.rank.value, record.intended_at))
-            offers[record.scope].add(record.labels)
-    servable: dict[tuple[str, Labels], bool] = {}
+            offer = Free(
+                record.name, record.labels, verdict.rank.value, record.intended_at, record.pool, record.scale_set
+            )
+            free[record.scope].append(offer)
+            offers[record.scope].setdefault((offer.labels, offer.pool, offer.scale_set), offer)
+    servable: dict[tuple[str, Want], bool] = {}
     for job in world.jobs:
         if job.status is not JobStatus.QUEUED or job.scope not in jobs:
             continue
-        key = (job.scope, job.labels)
+        want = serving.want(job)
+        key = (job.scope, want)
         if key not in servable:
-            servable[key] = any(satisfies(offer, job.labels) for offer in offers[job.scope])
+            servable[key] = bool(serving.options(job)) or any(map(want.fits, offers[job.scope].values()))
         if servable[key]:
             jobs[job.scope].append(job)
-    return {scope: match(jobs[scope], free[scope]) for scope in sorted(world.scopes)}
+    return {scope: match(jobs[scope], free[scope], serving.want) for scope in sorted(world.scopes)}
 
 
-def _match_in_doubt(world: World, policy: Policy, verdicts: Mapping[str, Verdict]) -> dict[str, Matching]:
+def _match_in_doubt(world: World, serving: Serving, verdicts: Mapping[str, Verdict]) -> dict[str, Matching]:
     """The matching if the job of each runner that is just taking one has left the listing already.
 
     Such a runner keeps a job from getting a second runner; it is no reason to take a waiting one out of Slurm's queue.
@@ -98,7 +117,11 @@ def _match_in_doubt(world: World, policy: Policy, verdicts: Mapping[str, Verdict
     if all(verdict.rank is not Rank.TAKING for verdict in verdicts.values()):
         return {}
     certain = {n: replace(v, rank=None) if v.rank is Rank.TAKING else v for n, v in verdicts.items()}
-    return match_scopes(world, policy, certain)
+    return match_scopes(world, serving, certain)
+
+
+def _kept(found: Iterable[Reserve]) -> set[str]:
+    return {runner.name for reserve in found for runner in reserve.kept}
 
 
 def _matched(matchings: Mapping[str, Matching]) -> set[str]:

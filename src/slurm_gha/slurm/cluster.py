@@ -70,7 +70,7 @@ class SlurmCluster:
         account = pwd.getpwuid(os.geteuid())
         place = str(conf) if conf is not None else os.environ.get("SLURM_CONF")
         self._environment = commands.environment(
-            home=account.pw_dir, user=account.pw_name, conf=place, epoch_times=False
+            home=account.pw_dir, user=account.pw_name, conf=place, epoch_times=False, bin_dir=bin_dir
         )
         self._reading_environment = commands.environment(
             home=account.pw_dir, user=account.pw_name, conf=place, epoch_times=True

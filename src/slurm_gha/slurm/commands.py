@@ -105,14 +105,18 @@ def batches(ids: Collection[int]) -> Iterator[tuple[int, ...]]:
         yield tuple(ordered[start : start + _IDS_PER_COMMAND])
 
 
-def environment(*, home: str, user: str, conf: Path | str | None, epoch_times: bool) -> dict[str, str]:
+def environment(
+    *, home: str, user: str, conf: Path | str | None, epoch_times: bool, bin_dir: Path | str | None = None
+) -> dict[str, str]:
     """The whole environment of a Slurm command, and with ``--export=ALL`` that of the job.
 
     Made from nothing, so that no secret of the service's own environment, and no ``SBATCH_…`` default, can get in.
-    ``epoch_times``: for commands whose times we read; a job need not inherit it.
+    ``epoch_times``: for commands whose times we read; a job need not inherit it. ``bin_dir``: where Slurm's commands
+    are, last on PATH: steps of jobs want srun.
     """
+    path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     made = {
-        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "PATH": path if bin_dir is None else f"{path}:{bin_dir}",
         "LANG": "C.UTF-8",
         "HOME": home,
         "USER": user,
@@ -134,9 +138,11 @@ def duration(seconds: int) -> str:
 
 
 def _request(request: SlurmRequest) -> list[str]:
+    # As many tasks as nodes, so one on each: what a step's srun starts if it is told nothing else. --ntasks-per-node
+    # would say it too, but gets a warning out of every srun that is told something else.
     argv = [
-        "--nodes=1",
-        "--ntasks=1",
+        f"--nodes={request.nodes}",
+        f"--ntasks={request.nodes}",
         f"--cpus-per-task={request.cpus}",
         f"--time={duration(request.time_seconds)}",
     ]

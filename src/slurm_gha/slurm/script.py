@@ -10,10 +10,23 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
+from slurm_gha.domain.allow import EVERYTHING, Allow, expression
 from slurm_gha.domain.pool import Container, Handover, Launcher, Pool
 from slurm_gha.domain.secret import Secret
 
-_COMMON = ("lib", "times", "environment", "signals", "processes", "jobdir", "guard", "claim", "report", "runner")
+_COMMON = (
+    "lib",
+    "times",
+    "environment",
+    "signals",
+    "processes",
+    "jobdir",
+    "guard",
+    "claim",
+    "report",
+    "allow",
+    "runner",
+)
 _IMAGE = ("catalogue", "mirror", "rootless")
 _LAUNCHER = {
     Launcher.HOST: (),
@@ -60,6 +73,7 @@ class ScriptValues:
     Times are seconds: ``claim_patience`` is how long the service is tried if it does not answer;
     ``stop_after_warning`` how long a runner may take to end after Slurm's warning of the time limit (USR1);
     ``stop_after_cancel`` the same after TERM, or less where slurm.conf is readable and KillWait is short.
+    ``pool`` is named to whom ``allow`` keeps out.
     """
 
     name: str
@@ -76,6 +90,8 @@ class ScriptValues:
     stop_after_cancel: int = 24
     container: Container | None = None
     site: NodeSite = NodeSite()
+    pool: str = ""
+    allow: Allow = EVERYTHING
 
     def __post_init__(self) -> None:
         if self.handover is Handover.CLAIM and (self.node_url is None or self.secret is None):
@@ -111,6 +127,8 @@ def script_values(
         stop_after_warning=max(1, int(signal_before_end * 0.8)),
         container=pool.container,
         site=site,
+        pool=pool.name,
+        allow=pool.allow,
     )
 
 
@@ -159,6 +177,7 @@ def _assignments(values: ScriptValues) -> str:
             raise ValueError(f"not the name of an environment variable: {name!r}")
     variables = " ".join(quote(f"{name}={text}") for name, text in values.environment)
     lines.append(f"SG_ENVIRONMENT=({variables})")
+    lines += _allow_lines(values)
     if values.container is not None:
         mirrors = " ".join(quote(f"{registry}={url}") for registry, url in values.site.mirrors)
         lines.append(f"SG_MIRRORS=({mirrors})")
@@ -190,6 +209,24 @@ def _container_pairs(values: ScriptValues) -> list[tuple[str, str]]:
     if values.launcher is Launcher.STARGZ:
         pairs.append(("SG_SNAPSHOTTER", container.snapshotter.value))
     return pairs
+
+
+def _allow_lines(values: ScriptValues) -> list[str]:
+    """What the runner's hook holds a job against; nothing where everything may run."""
+    allow = values.allow
+    if not allow.limits:
+        return []
+    lists = {
+        "SG_ALLOW_REPOSITORIES": (expression(pattern.lower()) for pattern in allow.repositories),
+        "SG_ALLOW_BRANCHES": (expression(pattern) for pattern in allow.branches),
+        "SG_ALLOW_EVENTS": allow.events,
+        "SG_ALLOW_ACTORS": (actor.lower() for actor in allow.actors),
+    }
+    return [
+        f"SG_ALLOW={quote(values.pool)}",
+        f"SG_ALLOW_FORKS={quote(_flag(allow.forks))}",
+        *(f"{name}=({' '.join(map(quote, items))})" for name, items in lists.items()),
+    ]
 
 
 def _flag(value: bool) -> str:

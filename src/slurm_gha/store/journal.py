@@ -36,7 +36,7 @@ from slurm_gha.store.rows import (
 # the service does not lose them, only one of the machine does; and the next write that waits takes them along.
 _SOON = frozenset(
     {"submitted", "minted", "release_claim", "online", "busy", "finished", "add_report", "deregistered", "close_record"}
-    | {"set_trouble", "clear_trouble", "prune"}
+    | {"set_trouble", "clear_trouble", "prune", "set_scale_set_session"}
 )
 # How long another process may keep the file locked (an administrator's sqlite3, say) before a call gives up (seconds).
 BUSY_TIMEOUT = 5.0
@@ -262,6 +262,16 @@ class Journal:
 
     def set_meta(self, key: str, value: str) -> None:
         self._write("set_meta", key=key, value=value)
+
+    # For the other books of this file: see deliveries.py and scalesets.py
+
+    def write(self, query: str, **values: object) -> int:
+        """Run a named statement; how many rows it changed."""
+        return self._write(query, **values)
+
+    def select(self, query: str, **values: object) -> list[sqlite3.Row]:
+        """The rows of a named query."""
+        return self._rows(query, **values)
 
     # SQLite
 

@@ -15,7 +15,7 @@ from slurm_gha.domain.world import Trouble, TroubleKind
 # Words of GitHub, Slurm and nodes are kept to this many characters.
 LONGEST_TEXT = 4000
 
-_PLAIN = tuple(f.name for f in fields(RunnerRecord) if f.name not in ("labels", "handover"))
+_PLAIN = tuple(f.name for f in fields(RunnerRecord) if f.name not in ("labels", "handover", "scale_set"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,7 @@ def record_of(row: sqlite3.Row) -> RunnerRecord:
     return RunnerRecord(
         labels=frozenset(json.loads(row["labels"])),
         handover=Handover(row["handover"]),
+        scale_set=bool(row["scale_set"]),
         **{name: row[name] for name in _PLAIN},
     )
 
@@ -73,6 +74,7 @@ def columns_of(record: RunnerRecord) -> dict[str, object]:
     columns["withdrawn_because"] = optional_text(record.withdrawn_because)
     columns["labels"] = json.dumps(sorted(record.labels))
     columns["handover"] = record.handover.value
+    columns["scale_set"] = record.scale_set
     return columns
 
 

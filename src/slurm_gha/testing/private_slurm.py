@@ -40,7 +40,8 @@ class PrivateSlurm:
     """A context manager: a running cluster inside, no process and no file of it left afterwards.
 
     ``nodes`` nodes (``n1``, ``n2``…) pretend to have ``cpus`` CPUs, ``memory_mb`` MB and ``tmpdisk`` MB of the
-    counted gres ``tmpdisk``. Partitions: ``ci`` (the default), ``low`` (its jobs are preempted by those of
+    counted gres ``tmpdisk``, and ``gpus`` by type, of which there is no more than a device.
+    Partitions: ``ci`` (the default), ``low`` (its jobs are preempted by those of
     ``ci``), and ``short`` (at most one minute, at most one node). With ``accounting``, slurmdbd and MariaDB run
     too: account ``ci``, and qos ``normal`` and ``tight`` (one submitted job a user).
 
@@ -56,6 +57,7 @@ class PrivateSlurm:
         cpus: int = 4,
         memory_mb: int = 16000,
         tmpdisk: int = 100_000,
+        gpus: Mapping[str, int] | None = None,
         accounting: bool = False,
         user: str = "slurmgha-test",
         min_job_age: int = 300,
@@ -78,6 +80,7 @@ class PrivateSlurm:
             message_timeout=message_timeout,
             scheduling=scheduling,
             extra=tuple(slurm_conf),
+            gpus=tuple((gpus or {}).items()),
         )
         self._parent = parent
         self._root = os.geteuid() == 0

@@ -20,7 +20,7 @@ AT_ONCE = "batch_sched_delay=0,sched_min_interval=0,sched_interval=1,bf_interval
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What the cluster pretends to be. Memory and gres in MB; times in seconds."""
+    """What the cluster pretends to be. Memory and tmpdisk in MB; times in seconds; ``gpus`` of each node, by type."""
 
     nodes: int
     cpus: int
@@ -31,6 +31,7 @@ class Shape:
     message_timeout: int
     scheduling: str
     extra: tuple[str, ...] = ()
+    gpus: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,7 @@ def slurm_conf(at: Layout) -> str:
     """slurm.conf; valid from 22.05 to 26.05."""
     shape = at.shape
     first, last = at.node_ports[0], at.node_ports[-1]
+    gres = [f"tmpdisk:{shape.tmpdisk}", *(f"gpu:{kind}:{count}" for kind, count in shape.gpus)]
     lines = [
         f"ClusterName={at.cluster_name}",
         f"SlurmctldHost={at.host}(127.0.0.1)",
@@ -121,7 +123,7 @@ def slurm_conf(at: Layout) -> str:
         "MaxArraySize=10001",
         "DefMemPerCPU=100",
         "MailProg=/bin/true",
-        "GresTypes=tmpdisk",
+        f"GresTypes={'gpu,' if shape.gpus else ''}tmpdisk",
     ]
     if at.accounting:
         lines += [
@@ -135,7 +137,7 @@ def slurm_conf(at: Layout) -> str:
     lines += shape.extra
     lines += [
         f"NodeName=n[1-{shape.nodes}] NodeHostname={at.host} NodeAddr=127.0.0.1 Port={_range(first, last)} "
-        f"CPUs={shape.cpus} RealMemory={shape.memory_mb} Gres=tmpdisk:{shape.tmpdisk} State=UNKNOWN",
+        f"CPUs={shape.cpus} RealMemory={shape.memory_mb} Gres={','.join(gres)} State=UNKNOWN",
         "PartitionName=ci Nodes=ALL Default=YES MaxTime=1-00:00:00 DefaultTime=10:00 PriorityTier=10 State=UP",
         "PartitionName=low Nodes=ALL MaxTime=1-00:00:00 DefaultTime=10:00 PriorityTier=1 State=UP",
         "PartitionName=short Nodes=ALL MaxTime=1:00 DefaultTime=1:00 PriorityTier=10 MaxNodes=1 State=UP",
@@ -144,8 +146,18 @@ def slurm_conf(at: Layout) -> str:
 
 
 def gres_conf(at: Layout) -> str:
-    """gres.conf: a gres that is only counted."""
-    return f"NodeName=n[1-{at.shape.nodes}] Name=tmpdisk Count={at.shape.tmpdisk} Flags=CountOnly\n"
+    """gres.conf: a gres that is only counted, and GPUs, whose devices are files of this cluster's."""
+    nodes = f"NodeName=n[1-{at.shape.nodes}]"
+    lines = [f"{nodes} Name=tmpdisk Count={at.shape.tmpdisk} Flags=CountOnly"]
+    devices = gpu_devices(at)
+    for kind, count in at.shape.gpus:
+        lines += [f"{nodes} Name=gpu Type={kind} File={devices.pop(0)}" for _ in range(count)]
+    return "\n".join([*lines, ""])
+
+
+def gpu_devices(at: Layout) -> list[Path]:
+    """The GPUs' devices, type by type; a device's number is what CUDA_VISIBLE_DEVICES calls it."""
+    return [at.directory / "dev" / f"nvidia{number}" for number in range(sum(count for _, count in at.shape.gpus))]
 
 
 def slurmdbd_conf(at: Layout) -> str:
@@ -237,7 +249,7 @@ def accounting_commands(at: Layout) -> list[list[str]]:
 
 def write(at: Layout, uid: int, gid: int) -> None:
     """Write every file, owned by the cluster's user, readable by no other where it holds a secret."""
-    for name in ("munge", "state", "run", "spool", "log", "home", "bin", "mariadb"):
+    for name in ("munge", "state", "run", "spool", "log", "home", "bin", "mariadb", "dev"):
         path = at.directory / name
         path.mkdir(mode=0o700 if name in {"munge", "mariadb"} else 0o755)
         os.chown(path, uid, gid)
@@ -247,6 +259,8 @@ def write(at: Layout, uid: int, gid: int) -> None:
     _file(at.directory / "munge" / "key", secrets.token_bytes(128), uid, gid, 0o600)
     _file(at.slurm_conf, slurm_conf(at).encode(), uid, gid, 0o644)
     _file(at.directory / "gres.conf", gres_conf(at).encode(), uid, gid, 0o644)
+    for device in gpu_devices(at):
+        device.symlink_to("/dev/null")  # slurmd counts character devices only
     if at.accounting:
         _file(at.directory / "slurmdbd.conf", slurmdbd_conf(at).encode(), uid, gid, 0o600)
         _file(at.directory / "mariadb" / "init.sql", database_init(at).encode(), uid, gid, 0o600)

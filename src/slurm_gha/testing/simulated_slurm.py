@@ -31,7 +31,7 @@ UNCLEAR = "Socket timed out on send/recv operation"
 
 
 class SimulatedSlurm:
-    """Nodes, a queue in order of partition tier and submission, and jobs that are coroutines.
+    """Nodes, a queue in order of partition tier and submission, and jobs that are coroutines, each on one node.
 
     ``nodes``: CPUs by name. ``start_delay``: least and most seconds from allocation to the script's start.
     ``on_start``: the batch script; by default it sleeps until it gets TERM. ``kill_wait``: seconds from TERM to the
@@ -104,7 +104,8 @@ class SimulatedSlurm:
         job = SimulatedJob(self._last_id, submission, self._clock.now(), self._tiers.get(request.partition or "", 1))
         self._jobs[job.id] = job
         memory = request.memory_mb or 0
-        if not any(node.cpus >= request.cpus and node.memory_mb >= memory for node in self._nodes.values()):
+        fitting = any(node.cpus >= request.cpus and node.memory_mb >= memory for node in self._nodes.values())
+        if not fitting or request.nodes > 1:
             # slurmctld keeps a record of a job that it has refused for this reason.
             job.reason = "BadConstraints"
             job.scope.cancel()

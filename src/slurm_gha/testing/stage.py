@@ -35,6 +35,7 @@ from slurm_gha.testing.github.faults import Faults
 from slurm_gha.testing.github.limits import Limits
 from slurm_gha.testing.github.runner_routes import routes as runner_routes
 from slurm_gha.testing.github.runners import Behaviour
+from slurm_gha.testing.github.sending import SenderThread
 from slurm_gha.testing.github.serve import serve_in_thread
 from slurm_gha.testing.github.state import GitHub
 from slurm_gha.testing.private_slurm import PrivateSlurm, PrivateSlurmError
@@ -69,6 +70,8 @@ class Stage:
 
     ``owner``: the organisation that is the scope. ``overrides`` go into the configuration's tables, by table.
     ``control_token`` opens the simulated GitHub's control routes; ``routes`` makes further ones, for pages.
+    ``sources``: where the service hears of jobs, in the configuration's words; with "webhook", the organisation has a
+    hook that points at the service.
     ``listening``: a socket by which runners reach GitHub where they do not see this machine's loopback interface.
     """
 
@@ -84,7 +87,9 @@ class Stage:
         control_token: Secret | None = None,
         routes: Callable[[GitHub], Sequence[BaseRoute]] | None = None,
         listening: socket.socket | None = None,
+        sources: Sequence[str] = ("poll",),
     ) -> None:
+        self.sources = tuple(sources)
         self._listening = listening
         self._shared = slurm
         self._control_token = control_token
@@ -154,7 +159,19 @@ class Stage:
         self.token_file.chmod(0o600)
         os.chown(self.token_file, self.slurm.uid, self.slurm.gid)
         self.port = free_port()
+        if "webhook" in self.sources:
+            self._set_up_webhook()
         self.write_config()
+
+    def _set_up_webhook(self) -> None:
+        """The organisation's hook, which is told over real sockets, and its secret."""
+        secret = os.urandom(20).hex()
+        self.webhook_secret_file.write_text(secret + "\n")
+        self.webhook_secret_file.chmod(0o600)
+        os.chown(self.webhook_secret_file, self.slurm.uid, self.slurm.gid)
+        hooks = self.github.hooks
+        self._stack.enter_context(SenderThread(hooks.outbox, self.clock))
+        self.hook = hooks.add(f"orgs/{self.owner}", f"http://127.0.0.1:{self.port}/v1/webhooks/lab", secret=secret)
 
     def _must_be_able_to_run(self) -> None:
         """The cluster's user runs the service and the runners: with this Python, from this checkout."""
@@ -203,6 +220,10 @@ class Stage:
     def log(self) -> Path:
         return self.base / "service.log"
 
+    @property
+    def webhook_secret_file(self) -> Path:
+        return self.base / "webhook-secret"
+
     # Configuration
 
     def write_config(self) -> None:
@@ -233,12 +254,15 @@ class Stage:
         lines: list[str] = []
         for name, table in tables.items():
             lines += [f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in table.items()), ""]
-        scope = {
+        scope: dict[str, Any] = {
             "name": "lab",
             "url": f"https://github.com/{self.owner}",
             "api_url": self.url,
             "token_file": str(self.token_file),
+            "sources": list(self.sources),
         }
+        if "webhook" in self.sources:
+            scope["webhook_secret_file"] = str(self.webhook_secret_file)
         lines += ["[[scope]]", *(f"{key} = {_toml(value)}" for key, value in scope.items()), ""]
         for pool in self.pools:
             lines += self._pool_lines(pool)

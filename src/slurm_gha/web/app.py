@@ -1,4 +1,4 @@
-"""The service's HTTP application: claims and reports of nodes, health, metrics."""
+"""The service's HTTP application: claims and reports of nodes, webhooks, health, metrics."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from starlette.routing import Route
 
 from slurm_gha.web.health import Health
 from slurm_gha.web.nodes import Desk, NodeRoutes
+from slurm_gha.web.webhooks import DeliveryDesk, WebhookRoutes
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """Of the Prometheus text format."""
@@ -24,8 +25,10 @@ def create_app(
     health: Callable[[], Health],
     metrics: Callable[[], bytes],
     on_error: OnError = lambda where, error: None,
+    *,
+    deliveries: DeliveryDesk | None = None,
 ) -> Starlette:
-    """The application.
+    """The application. ``deliveries`` takes what GitHub's webhooks send; without it there is no such route.
 
     ``on_error`` is told of every unexpected error, as (route, error); the caller gets a bare 500.
     """
@@ -50,6 +53,8 @@ def create_app(
         ("GET", "/readyz", readyz),
         ("GET", "/metrics", measured),
     ]
+    if deliveries is not None:
+        routes.append(("POST", "/v1/webhooks/{scope}", WebhookRoutes(deliveries).deliver))
     return Starlette(
         routes=[
             Route(path, _guarded(f"{method} {path}", handler, on_error), methods=[method])

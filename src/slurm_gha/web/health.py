@@ -14,11 +14,15 @@ _LONGEST = 300
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The last good reading of one source (seconds since the epoch, None if there was none), and the latest error."""
+    """The last good reading of one source (seconds since the epoch, None if there was none), and the latest error.
+
+    ``recent``: seconds for which this one counts, if not as long as the others.
+    """
 
     source: str
     at: float | None
     error: str | None = None
+    recent: float | None = None
     slack: float = 0.0
     """Seconds by which it may be older than others: a large scope is read in turns."""
 
@@ -32,15 +36,26 @@ class Health:
     recent: float = RECENT
 
     @classmethod
-    def of(cls, slurm: SlurmView, scopes: Mapping[str, ScopeView], now: float, *, recent: float = RECENT) -> Health:
+    def of(
+        cls,
+        slurm: SlurmView,
+        scopes: Mapping[str, ScopeView],
+        now: float,
+        *,
+        recent: float = RECENT,
+        slower: Mapping[str, float] | None = None,
+    ) -> Health:
         """The health that a controller's view of the world amounts to.
 
-        ``recent`` has to be longer than the longest interval between two looks.
+        ``recent`` has to be longer than the longest interval between two looks; ``slower`` gives it for scopes that
+        are looked at less often, as GitHub brings news of them by itself.
         """
+        longer = {name: max(recent, seconds) for name, seconds in (slower or {}).items()}
         readings = [Reading("Slurm", slurm.at, slurm.error)]
         for name, view in sorted(scopes.items()):
-            readings.append(Reading(f"jobs of GitHub scope {name}", view.jobs_at, view.jobs_error, view.round_seconds))
-            readings.append(Reading(f"runners of GitHub scope {name}", view.runners_at, view.runners_error))
+            given, slack = longer.get(name), view.round_seconds
+            readings.append(Reading(f"jobs of GitHub scope {name}", view.jobs_at, view.jobs_error, given, slack))
+            readings.append(Reading(f"runners of GitHub scope {name}", view.runners_at, view.runners_error, given))
         return cls(now, tuple(readings), recent)
 
     @property
@@ -52,7 +67,8 @@ class Health:
         return tuple(line for reading in self.readings if (line := self._problem(reading)) is not None)
 
     def _problem(self, reading: Reading) -> str | None:
-        if reading.at is not None and self.now - reading.at <= self.recent + reading.slack:
+        recent = self.recent if reading.recent is None else reading.recent
+        if reading.at is not None and self.now - reading.at <= recent + reading.slack:
             return None
         since = "never read yet" if reading.at is None else f"not read for {self.now - reading.at:.0f} s"
         because = f": {_clean(reading.error)}" if reading.error else ""

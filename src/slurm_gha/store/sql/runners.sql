@@ -16,11 +16,12 @@ SELECT outcome, count(*) AS number FROM runner WHERE closed_at IS NOT NULL GROUP
 -- name: intend
 INSERT INTO runner (
     name, scope, pool, labels, handover, intended_at, job_id, repository, slurm_id, submitted_at, claimed_at, minted_at,
-    registration_id, online_at, busy_at, finished_at, withdrawn_at, withdrawn_because, deregistered_at, secret_digest
+    registration_id, online_at, busy_at, finished_at, withdrawn_at, withdrawn_because, deregistered_at, secret_digest,
+    scale_set
 ) VALUES (
     :name, :scope, :pool, :labels, :handover, :intended_at, :job_id, :repository, :slurm_id, :submitted_at, :claimed_at,
     :minted_at, :registration_id, :online_at, :busy_at, :finished_at, :withdrawn_at, :withdrawn_because,
-    :deregistered_at, :secret_digest
+    :deregistered_at, :secret_digest, :scale_set
 );
 
 -- name: reopen

@@ -80,7 +80,7 @@ class Accounts:
     ) -> None:
         """A token with classic ``scopes`` or fine-grained ``permissions``; with neither it may do all."""
         if scopes is None and permissions is None:
-            scopes = ("repo", "admin:org", "manage_runners:enterprise", "workflow")
+            scopes = ("repo", "admin:org", "admin:org_hook", "manage_runners:enterprise", "workflow")
         self.tokens[text] = Token(
             text=text,
             name=name or f"token-{len(self.tokens) + 1}",

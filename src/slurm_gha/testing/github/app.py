@@ -19,6 +19,8 @@ from slurm_gha.testing.github.door import Door
 from slurm_gha.testing.github.errors import RefusedError, WorkflowError
 from slurm_gha.testing.github.faults import Faults, FaultyApp
 from slurm_gha.testing.github.limits import Limits
+from slurm_gha.testing.github.scalesets import wire
+from slurm_gha.testing.github.scalesets.routes import routes as scale_set_routes
 from slurm_gha.testing.github.state import GitHub
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -53,6 +55,7 @@ def create_app(
         routes=[
             *extra_routes,
             Route("/_logs/{job_id:int}", log),
+            *scale_set_routes(github),
             *control_routes(github, limits, control_token),
             Mount("/", app=door),
         ],
@@ -106,15 +109,36 @@ def control_routes(github: GitHub, limits: Limits, token: Secret | None) -> list
         github.rerun_job(body["job_id"])
         return {}
 
+    def scale_sets(body: dict[str, Any]) -> Any:
+        github.scale_sets.change(**body.get("behaviour", {}))
+        if body.get("move"):
+            github.scale_sets.move()
+        return {}
+
+    def add_app(body: dict[str, Any]) -> Any:
+        app = github.apps.add(body.pop("slug"), body.pop("public_key"), **body)
+        return {"id": app.id, "client_id": app.client_id}
+
+    def install(body: dict[str, Any]) -> Any:
+        return {"id": github.apps.install(body.pop("app"), body.pop("account"), **body).id}
+
+    def suspend(body: dict[str, Any]) -> Any:
+        github.apps.suspend(body["installation"], suspended=body.get("suspended", True))
+        return {}
+
     return [
         Route("/_sim/counters", guarded(lambda _: counters(limits))),
         Route("/_sim/state", guarded(lambda _: picture(github))),
         Route("/_sim/repositories", guarded(add_repository), methods=["POST"]),
         Route("/_sim/tokens", guarded(add_token), methods=["POST"]),
+        Route("/_sim/apps", guarded(add_app), methods=["POST"]),
+        Route("/_sim/installations", guarded(install), methods=["POST"]),
+        Route("/_sim/suspensions", guarded(suspend), methods=["POST"]),
         Route("/_sim/push", guarded(push), methods=["POST"]),
         Route("/_sim/dispatch", guarded(dispatch), methods=["POST"]),
         Route("/_sim/cancel", guarded(cancel), methods=["POST"]),
         Route("/_sim/rerun", guarded(rerun), methods=["POST"]),
+        Route("/_sim/scale_sets", guarded(scale_sets), methods=["POST"]),
     ]
 
 
@@ -132,8 +156,9 @@ def counters(limits: Limits) -> dict[str, Any]:
 
 
 def picture(github: GitHub) -> dict[str, Any]:
-    """Runs, jobs and runners as REST would show them, and the logs of jobs that are over."""
+    """Runs, jobs and runners as REST would show them, the logs of jobs that are over, and runner scale sets."""
     github.tick()
+    sets = github.scale_sets
     return {
         "now": github.clock.now(),
         "runs": [
@@ -151,4 +176,5 @@ def picture(github: GitHub) -> dict[str, Any]:
             for job in github.jobs.values()
         ],
         "runners": [{**render.runner(runner), "scope": runner.scope} for runner in github.runners.values()],
+        "scale_sets": wire.picture([(each, sets.statistics(each)) for each in sets.sets.values()]),
     }

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import anyio
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from slurm_gha.testing.github import messages
 from slurm_gha.testing.github.errors import NotThere
+from slurm_gha.testing.github.longpoll import until_hung_up
 from slurm_gha.testing.github.oauth import Authority
 from slurm_gha.testing.github.state import GitHub
 from slurm_gha.testing.github.values import Assignment, SimRunner
@@ -69,27 +69,10 @@ class Broker:
 
     async def _wait(self, request: Request, session_id: str) -> Any:
         """News of the session; None after the poll's length, or at once when the caller has hung up."""
-        found = None
         news = self._github.next_message(session_id)
         if news is not None:
             return news
-
-        async def watch(scope: anyio.CancelScope) -> None:
-            while (await request.receive())["type"] != "http.disconnect":
-                pass
-            scope.cancel()
-
-        ended: NotThere | None = None
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(watch, tasks.cancel_scope)
-            try:
-                found = await self._github.wait_for_message(session_id, self._poll_seconds)
-            except NotThere as gone:
-                ended = gone
-            tasks.cancel_scope.cancel()
-        if ended is not None:
-            raise ended
-        return found
+        return await until_hung_up(request, lambda: self._github.wait_for_message(session_id, self._poll_seconds))
 
     async def acknowledge(self, request: Request) -> Response:
         """POST: the runner has the message of its job."""

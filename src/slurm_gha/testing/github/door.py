@@ -8,7 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from slurm_gha.testing.github import render
-from slurm_gha.testing.github.errors import RefusedError
+from slurm_gha.testing.github.app_routes import AppRoutes
+from slurm_gha.testing.github.apps import UNDECODABLE
+from slurm_gha.testing.github.errors import Denied, RefusedError, Unauthorised
 from slurm_gha.testing.github.faults import Faults, Receive, Scope, Send
 from slurm_gha.testing.github.limits import Limits
 from slurm_gha.testing.github.rest import Rest
@@ -41,15 +43,19 @@ class Door:
     def __init__(self, github: GitHub, limits: Limits, faults: Faults) -> None:
         self._github, self._limits, self._faults = github, limits, faults
         self.rest = Rest(github, limits)
-        self._table = Table(self.rest.routes())
+        self._table = Table([*AppRoutes(github).routes(), *self.rest.routes()])
         self._entries: dict[tuple[Token, str, bytes, bytes], _Entry] = {}
         self._requests = 0
         self._date = (0, b"")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         given = dict(scope["headers"])
-        token = self._authenticate(given.get(b"authorization", b""))
         method: str = scope["method"]
+        try:
+            token = self._authenticate(given.get(b"authorization", b""))
+        except RefusedError as refusal:
+            await self._refuse(send, refusal.status, str(refusal))
+            return
         if b"user-agent" not in given:
             await self._refuse(send, 403, "Request forbidden by administrative rules.", token)
             return
@@ -84,7 +90,13 @@ class Door:
         scheme, _, text = header.partition(b" ")
         if scheme.lower() not in (b"bearer", b"token"):
             return None
-        return self._github.tokens.get(text.strip().decode("latin-1"))
+        known = self._github.tokens.get(text.strip().decode("latin-1"))
+        if known is not None:
+            self._github.apps.check(known)
+            return known
+        if text.count(b".") != 2 or not text.startswith(b"eyJ"):
+            return None
+        return self._github.apps.signed_by(text.strip().decode("latin-1")).principal
 
     def _read(self, scope: Scope, given: dict[bytes, bytes], token: Token) -> _Entry:
         path: str = scope["path"]
@@ -130,6 +142,10 @@ class Door:
         if found is None:
             raise _NoRoute("Not Found")
         route, parts = found
+        if route.by_app and token.app is None:
+            raise Unauthorised(UNDECODABLE)
+        if token.app is not None and not route.by_app and route.counted:
+            raise Denied("Resource not accessible by integration")
         return route, Call(token, parts), self._by_id(path, parts)
 
     def _by_name(self, path: str) -> str:

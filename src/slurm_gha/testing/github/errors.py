@@ -40,5 +40,11 @@ class Denied(RefusedError):
     status = 403
 
 
+class Unauthorised(RefusedError):
+    """Nobody known, or no longer."""
+
+    status = 401
+
+
 class WorkflowError(ValueError):
     """A workflow file that GitHub would refuse; the text names the file, the key and what is allowed there."""

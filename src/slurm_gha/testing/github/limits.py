@@ -120,9 +120,9 @@ class Limits:
         self._use(token).used += calls
 
     def _use(self, token: Token) -> _Use:
-        use = self._uses.get(token.text)
+        use = self._uses.get(token.account)
         if use is None:
-            use = self._uses[token.text] = _Use(token.limit_per_hour)
+            use = self._uses[token.account] = _Use(token.limit_per_hour)
         now = self._clock.now()
         if now >= use.window_end:
             use.window_end, use.used = float(int(now + HOUR)), 0

@@ -61,7 +61,10 @@ def check_repository(token: Token, repository: Repository, need: Need) -> None:
     """Raises NotThere for what is hidden, Denied for what is seen but not allowed."""
     if not sees(token, repository):
         raise NotThere("Not Found")
-    _check(token, need)
+    if repository.private or need not in (SEE_REPOSITORY, READ_RUNS):  # anybody may read those of a public one
+        if not _covers(token, repository):
+            raise _denied(token, need)
+        _check(token, need)
 
 
 def check_organisation(token: Token, login: str, need: Need) -> None:
@@ -72,6 +75,9 @@ def check_organisation(token: Token, login: str, need: Need) -> None:
 
 
 def check_enterprise(token: Token) -> None:
+    """Enterprises take classic tokens alone (docs.github.com, REST reference of self-hosted runners)."""
+    if token.scopes is None:
+        raise _denied(token, ENTERPRISE_RUNNERS)
     if not has(token, ENTERPRISE_RUNNERS):
         raise NotThere("Not Found")
 
@@ -80,5 +86,17 @@ def _check(token: Token, need: Need) -> None:
     if has(token, need):
         return
     if token.scopes is None:
-        raise Denied("Resource not accessible by personal access token", needs=need.accepted)
+        raise _denied(token, need)
     raise Denied(f"Must have admin rights: needs one of the scopes {', '.join(need.scopes)}")
+
+
+def _covers(token: Token, repository: Repository) -> bool:
+    """Whether a token that names repositories or organisations means this one: public ones are seen by all."""
+    if token.repositories is not None:
+        return repository.full_name.lower() in token.repositories
+    return token.organisations is None or repository.owner.login.lower() in token.organisations
+
+
+def _denied(token: Token, need: Need) -> Denied:
+    kind = "personal access token" if token.installation is None else "integration"
+    return Denied(f"Resource not accessible by {kind}", needs=need.accepted if need is not ENTERPRISE_RUNNERS else None)

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from slurm_gha.testing.github import permissions, render
-from slurm_gha.testing.github.errors import NotThere, Unprocessable
+from slurm_gha.testing.github.errors import Denied, NotThere, Unprocessable
+from slurm_gha.testing.github.hook_routes import HookRest
 from slurm_gha.testing.github.limits import HOUR, Limits
 from slurm_gha.testing.github.permissions import Need
 from slurm_gha.testing.github.routing import Answer, Call, Route, answer, listing, page_of, to_json
@@ -49,6 +50,7 @@ class Rest:
             Route("GET", job, self._job, of_repository),
             Route("GET", f"{job}/logs", self._logs),
             Route("POST", f"{job}/rerun", self._rerun_job),
+            *HookRest(self._github).routes(),
             *self._runner_routes(_REPOSITORY),
             *self._runner_routes("/orgs/{org}"),
             *self._runner_routes("/enterprises/{enterprise}"),
@@ -73,6 +75,8 @@ class Rest:
         return answer({"resources": {"core": core, "search": search}, "rate": core})
 
     def _user(self, call: Call) -> Answer:
+        if call.token.installation is not None:
+            raise Denied("Resource not accessible by integration")
         return answer(render.token_user(self._url, call.token, 0.0))
 
     # Repositories

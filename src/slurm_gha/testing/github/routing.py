@@ -58,7 +58,10 @@ Version = Callable[[Call], Callable[[], object]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One entry of the table. A GET without ``version`` is made anew each time; ``listing`` says that it may lag."""
+    """One entry of the table. A GET without ``version`` is made anew each time; ``listing`` says that it may lag.
+
+    ``by_app``: for Apps that sign for themselves (JSON web token), and for nobody else.
+    """
 
     method: str
     template: str
@@ -66,6 +69,7 @@ class Route:
     version: Version | None = None
     listing: bool = False
     counted: bool = True
+    by_app: bool = False
 
     @property
     def name(self) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import anyio
 
@@ -14,6 +15,7 @@ from slurm_gha.testing.github.assignment import first, job_for, runner_for
 from slurm_gha.testing.github.errors import Conflict, NotThere, Unprocessable
 from slurm_gha.testing.github.jit import Keys, encode
 from slurm_gha.testing.github.runs import Runs
+from slurm_gha.testing.github.scalesets.behaviour import ScaleSetBehaviour
 from slurm_gha.testing.github.timers import Timers
 from slurm_gha.testing.github.values import Assignment, Organisation, Repository, Session, SimJob, SimRunner
 
@@ -39,6 +41,7 @@ class Behaviour:
     queue_limit: float = DAY
     credential_lifetime: float | None = None
     own_keys: bool = False
+    scale_sets: ScaleSetBehaviour = field(default_factory=ScaleSetBehaviour)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,10 @@ class Addresses:
 
 
 class Runners:
-    """All registrations and sessions. ``on_runner`` is told what happened to which runner."""
+    """All registrations and sessions. ``on_runner`` is told what happened to which runner.
+
+    ``admits`` tells whether a runner may take a job, whatever the labels: some are for scale sets.
+    """
 
     def __init__(
         self,
@@ -77,8 +83,9 @@ class Runners:
         runs: Runs,
         scopes_of: Callable[[Repository], frozenset[str]],
         on_runner: Callable[[str, SimRunner], None],
+        admits: Callable[[SimRunner, SimJob], bool],
     ) -> None:
-        self._clock, self._timers, self._runs = clock, timers, runs
+        self._clock, self._timers, self._runs, self._admits = clock, timers, runs, admits
         self._behaviour, self._addresses = behaviour, addresses
         self._scopes_of, self._on_runner = scopes_of, on_runner
         self._choose = chance.randrange if behaviour.steal else first
@@ -102,8 +109,12 @@ class Runners:
         group_id: int,
         work_folder: str,
         version: str = "",
+        scale_set: tuple[int, str] | None = None,
     ) -> tuple[SimRunner, str]:
-        """Register a just-in-time runner; Conflict when the scope has one of that name."""
+        """Register a just-in-time runner; Conflict when the scope has one of that name.
+
+        ``scale_set`` is the id and the name of the runner's, if it is to have one.
+        """
         if group_id not in owner.groups:
             raise NotThere(f"no runner group {group_id}")
         if not 1 <= len(labels) <= 100 or not all(label.strip() for label in labels):
@@ -129,6 +140,7 @@ class Runners:
             public_key=public_key,
             offline_since=now,
             version=version,
+            scale_set_id=None if scale_set is None else scale_set[0],
         )
         self.runners[runner.id] = runner
         self._by_client[runner.client_id] = runner
@@ -137,9 +149,10 @@ class Runners:
         if self._behaviour.idle_removal is not None:
             self._timers.at(now + self._behaviour.idle_removal, lambda: self._idle_check(runner))
         self._on_runner("registered", runner)
-        return runner, self._configuration(runner, parameters)
+        named = {} if scale_set is None else {"RunnerScaleSetId": scale_set[0], "RunnerScaleSetName": scale_set[1]}
+        return runner, self._configuration(runner, parameters, named)
 
-    def _configuration(self, runner: SimRunner, parameters: str) -> str:
+    def _configuration(self, runner: SimRunner, parameters: str, more: Mapping[str, Any]) -> str:
         path = runner.scope.removeprefix("repos/").removeprefix("orgs/")
         described = {
             "AgentId": runner.id,
@@ -153,6 +166,7 @@ class Runners:
             "WorkFolder": runner.work_folder,
             "Ephemeral": runner.ephemeral,
             "DisableUpdate": True,
+            **more,
         }
         credentials = {
             "Scheme": "OAuth",
@@ -248,7 +262,8 @@ class Runners:
     def offer(self, job: SimJob) -> None:
         """A job is queued: give it to an idle runner, if one fits."""
         scopes = self._scopes_of(job.repository)
-        idle = [session.runner for session in self._idle() if session.runner.scope in scopes]
+        free = (session.runner for session in self._idle())
+        idle = [runner for runner in free if runner.scope in scopes and self._admits(runner, job)]
         idle.sort(key=lambda runner: (self._misses.get(runner.id, 0), runner.id))
         runner = runner_for(job, idle, self._choose)
         if runner is not None:
@@ -257,10 +272,11 @@ class Runners:
     def _offer_to(self, session: Session) -> None:
         queued: Iterable[SimJob] = sorted(self._runs.queued.values(), key=lambda job: (job.queued_at, job.id))
         waiting = [job for job in queued if job.assignment is None]
-        scope = session.runner.scope
-        job = job_for(
-            session.runner, [job for job in waiting if scope in self._scopes_of(job.repository)], self._choose
-        )
+        runner = session.runner
+        open_to = [
+            job for job in waiting if runner.scope in self._scopes_of(job.repository) and self._admits(runner, job)
+        ]
+        job = job_for(runner, open_to, self._choose)
         if job is not None:
             self._assign(session, job)
 

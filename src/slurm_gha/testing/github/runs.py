@@ -138,6 +138,16 @@ class Runs:
         for sibling in [self.jobs[each] for each in group.jobs]:
             self.cancel_job(sibling)
 
+    def approve(self, run: Run) -> None:
+        """Somebody lets the run's waiting jobs go on."""
+        for job in self.present_jobs(run):
+            if job.status == "waiting":
+                job.status, job.queued_at = "queued", self._clock.now()
+                run.status = "queued" if run.status == "waiting" else run.status
+                self.queued[job.id] = job
+                self.touch(run)
+                self._on_job("queued", job)
+
     # Cancelling
 
     def cancel_job(self, job: SimJob) -> None:
@@ -268,7 +278,10 @@ class Runs:
         self.jobs[job.id] = job
         run.jobs.append(job.id)
         group.jobs.append(job.id)
-        if runs:
+        if runs and _environment(job) in run.repository.protected:
+            job.status = "waiting"
+            run.status = "waiting" if run.status == "queued" else run.status
+        elif runs:
             self.queued[job.id] = job
         else:
             job.status, job.conclusion, job.started_at, job.completed_at = "completed", status, now, now
@@ -317,6 +330,13 @@ class Runs:
             run.repository.open_runs.pop(run.id, None)
         else:
             run.repository.open_runs[run.id] = run
+
+
+def _environment(job: SimJob) -> str | None:
+    """The deployment environment that a job names."""
+    named = job.definition.body.get("environment")
+    named = named.get("name") if isinstance(named, Mapping) else named
+    return named if isinstance(named, str) else None
 
 
 def _run_context(run: Run) -> dict[str, Any]:

@@ -14,17 +14,19 @@ from typing import Any
 import anyio
 
 from slurm_gha.domain.clock import Clock
-from slurm_gha.testing.github import workflows
-from slurm_gha.testing.github.accounts import Accounts, workflow_files
-from slurm_gha.testing.github.errors import Denied, NotThere, Unprocessable
+from slurm_gha.testing.github import triggers
+from slurm_gha.testing.github.accounts import Accounts
+from slurm_gha.testing.github.apps import Apps
+from slurm_gha.testing.github.errors import Denied, NotThere
+from slurm_gha.testing.github.hooks import Hooks
 from slurm_gha.testing.github.runners import Addresses, Behaviour, Runners
 from slurm_gha.testing.github.runs import Runs
+from slurm_gha.testing.github.scalesets.sets import ScaleSets
 from slurm_gha.testing.github.timers import Timers
 from slurm_gha.testing.github.values import (
     Assignment,
     Cancellation,
     Event,
-    Repository,
     Run,
     Session,
     SimJob,
@@ -45,6 +47,7 @@ class GitHub(Accounts):
     ) -> None:
         chance = random.Random(seed)
         super().__init__(clock, chance)
+        self.apps = Apps(self, random.Random(f"{seed}/apps"))
         self.addresses = Addresses(url.rstrip("/"))
         self.behaviour = behaviour or Behaviour()
         self.listeners: list[Callable[[Event], None]] = []
@@ -52,10 +55,30 @@ class GitHub(Accounts):
         self.registration_tokens: dict[str, tuple[str, float]] = {}
         self.version = 0
         self._changed: anyio.Event | None = None
+        self.hooks = Hooks(clock, self.addresses.url, seed)
         self._timers = Timers()
         self._runs = Runs(clock, chance, self._on_job)
         self._runners = Runners(
-            clock, chance, self._timers, self.behaviour, self.addresses, self._runs, self.scopes_of, self._on_runner
+            clock,
+            chance,
+            self._timers,
+            self.behaviour,
+            self.addresses,
+            self._runs,
+            self.scopes_of,
+            self._on_runner,
+            lambda runner, job: self.scale_sets.admits(runner, job),
+        )
+        self.scale_sets = ScaleSets(
+            clock,
+            seed,
+            self.behaviour.scale_sets,
+            accounts=self,
+            timers=self._timers,
+            runs=self._runs,
+            runners=self._runners,
+            tick=self.tick,
+            notify=self._notify,
         )
 
     @property
@@ -103,12 +126,9 @@ class GitHub(Accounts):
         found.files.update(files or {})
         found.sha = sha or self.sha()
         found.pushed_at = self.clock.now()
-        payload = {
-            "ref": f"refs/heads/{branch}",
-            "after": found.sha,
-            "head_commit": {"id": found.sha, "message": message},
-        }
-        return self._start(found, "push", branch, actor, message, payload, changed=tuple(files or ()))
+        runs = triggers.push(self._runs, found, branch=branch, actor=actor, message=message, changed=tuple(files or ()))
+        self._notify()
+        return runs
 
     def pull_request(
         self, repository: str, number: int, *, branch: str, action: str = "opened", fork: bool = False
@@ -116,77 +136,16 @@ class GitHub(Accounts):
         """A pull request's event against the default branch."""
         self.tick()
         found = self.repository(repository)
-        head = {"ref": branch, "sha": found.sha, "repo": {"fork": fork, "full_name": found.full_name}}
-        payload = {"action": action, "number": number, "pull_request": {"number": number, "head": head}}
-        title = f"Pull request {number}"
-        return self._start(found, "pull_request", found.default_branch, "octocat", title, payload, action=action)
+        runs = triggers.pull_request(self._runs, found, number, branch=branch, action=action, fork=fork)
+        self._notify()
+        return runs
 
     def dispatch(self, repository: str, workflow_path: str, inputs: Mapping[str, Any] | None = None) -> Run:
         """A workflow_dispatch of one workflow; inputs not given take their defaults."""
         self.tick()
-        found = self.repository(repository)
-        if workflow_path not in found.files:
-            raise NotThere(f"{repository} has no {workflow_path}")
-        workflow = workflows.parse(workflow_path, found.files[workflow_path])
-        if "workflow_dispatch" not in workflow.triggers:
-            raise Unprocessable("Workflow does not have 'workflow_dispatch' trigger")
-        declared = workflow.triggers["workflow_dispatch"].get("inputs") or {}
-        if unknown := set(inputs or {}) - set(declared):
-            raise Unprocessable(f"Unexpected inputs provided: {sorted(unknown)}")
-        values = {name: (body or {}).get("default", "") for name, body in declared.items()} | dict(inputs or {})
-        run = self._create(
-            found,
-            workflow,
-            "workflow_dispatch",
-            found.default_branch,
-            "octocat",
-            workflow.name,
-            {"inputs": values},
-            values,
-        )
+        run = triggers.dispatch(self._runs, self.repository(repository), workflow_path, inputs or {})
         self._notify()
         return run
-
-    def _start(
-        self,
-        repository: Repository,
-        event: str,
-        branch: str,
-        actor: str,
-        title: str,
-        payload: Mapping[str, Any],
-        *,
-        changed: Sequence[str] = (),
-        action: str | None = None,
-    ) -> list[Run]:
-        parsed = [workflows.parse(path, text) for path, text in workflow_files(repository.files).items()]
-        wanted = [workflow for workflow in parsed if workflows.triggered(workflow, event, branch, changed, action)]
-        runs = [self._create(repository, each, event, branch, actor, title, payload, {}) for each in wanted]
-        self._notify()
-        return runs
-
-    def _create(
-        self,
-        repository: Repository,
-        workflow: workflows.Workflow,
-        event: str,
-        branch: str,
-        actor: str,
-        title: str,
-        payload: Mapping[str, Any],
-        inputs: Mapping[str, Any],
-    ) -> Run:
-        return self._runs.create(
-            repository,
-            workflow,
-            event=event,
-            branch=branch,
-            sha=repository.sha,
-            actor=actor,
-            title=title,
-            payload=payload,
-            inputs=inputs,
-        )
 
     # What users do to runs
 
@@ -199,6 +158,12 @@ class GitHub(Accounts):
         """Cancel one job alone; REST has no call for it, but a run's page can come to it."""
         self.tick()
         self._runs.cancel_job(self._runs.find_job(job_id))
+        self._notify()
+
+    def approve(self, repository: str, run_id: int) -> None:
+        """Let the run's jobs go on that wait for approval."""
+        self.tick()
+        self._runs.approve(self.find_run(repository, run_id))
         self._notify()
 
     def rerun_job(self, job_id: int) -> None:
@@ -407,12 +372,15 @@ class GitHub(Accounts):
 
     def _on_job(self, what: str, job: SimJob) -> None:
         self._tell(f"job.{what}", job.id, job.name)
+        self.hooks.on_job(what, job)
         match what:
             case "queued":
                 self._timers.at(job.queued_at + self.behaviour.queue_limit, lambda: self._queue_check(job))
-                self._runners.offer(job)
+                self._offer(what, job)
             case "requeued":
-                self._runners.offer(job)
+                self._offer(what, job)
+            case "in_progress":
+                self.scale_sets.job_changed(what, job)
             case "cancel_requested":
                 runner = self.runners.get(job.runner_id or 0)
                 session = None if runner is None else self._runners.session_of(runner)
@@ -421,8 +389,15 @@ class GitHub(Accounts):
             case "completed":
                 self._runners.withdraw(job)
                 self._runners.release(job)
+                self.scale_sets.job_changed(what, job)
+
+    def _offer(self, what: str, job: SimJob) -> None:
+        self.scale_sets.job_changed(what, job)
+        if job.assignment is None:
+            self._runners.offer(job)
 
     def _on_runner(self, what: str, runner: SimRunner) -> None:
+        self.scale_sets.runner_changed(what, runner)
         self.runner_versions[runner.scope] = self.runner_versions.get(runner.scope, 0) + 1
         self._tell(f"runner.{what}", runner.id, runner.name)
 

@@ -32,7 +32,8 @@ class Organisation:
 class Repository:
     """A repository with the files of its default branch. ``version`` grows with every change a listing could show.
 
-    ``variables``: what its workflows find in the context ``vars``. ``pushed_at``: of the last push, or its making.
+    ``variables``: what its workflows find in the context ``vars``. ``protected``: environments whose jobs wait for
+    somebody's approval. ``pushed_at``: of the last push, or its making.
     """
 
     id: int
@@ -47,6 +48,7 @@ class Repository:
     sha: str = "0" * 40
     variables: dict[str, str] = field(default_factory=dict)
     pushed_at: float = 0.0
+    protected: set[str] = field(default_factory=set)
     version: int = 0
     runs: list[int] = field(default_factory=list)
     open_runs: dict[int, Run] = field(default_factory=dict)
@@ -152,7 +154,8 @@ class SimJob:
 class SimRunner:
     """A registered runner. ``scope`` is ``repos/o/r``, ``orgs/o`` or ``enterprises/e``, in lower case.
 
-    ``done`` says that an ephemeral runner has had its one job; ``job_id`` is the job it is running.
+    ``done`` says that an ephemeral runner has had its one job; ``job_id`` is the job it is running; ``scale_set_id``
+    is the runner scale set that it was minted through (None: none).
     """
 
     id: int
@@ -173,6 +176,7 @@ class SimRunner:
     offline_since: float | None = None
     ever_online: bool = False
     version: str = ""
+    scale_set_id: int | None = None
 
     @property
     def busy(self) -> bool:
@@ -211,6 +215,8 @@ class Token:
 
     ``scopes`` makes it a classic one; otherwise ``permissions`` (name to read or write) count.
     It sees the repositories and organisations named (lower case); both None: everything.
+    ``app``: it stands for an App that has signed for itself; ``installation``: it was issued to that one, until
+    ``expires_at``.
     """
 
     text: str = field(repr=False)
@@ -221,6 +227,14 @@ class Token:
     repositories: frozenset[str] | None
     organisations: frozenset[str] | None
     limit_per_hour: int
+    app: int | None = None
+    installation: int | None = None
+    expires_at: float | None = None
+
+    @property
+    def account(self) -> str:
+        """What its calls are counted under: all tokens of one installation share a budget."""
+        return self.text if self.installation is None else self.name
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,7 @@ class JobExecution:
 
     async def run(self, fetch: Fetch, on_steps: Callable[[list[StepState]], None]) -> Execution:
         """Run all steps. ``fetch`` gives a repository's tarball; ``on_steps`` hears when one begins or ends."""
-        act = find_act(self._machine.programs)
+        program = find_act(self._machine.programs)
         shutil.rmtree(self._temp, ignore_errors=True)
         files = self._temp / "files"
         for folder in (self._workspace, files, self._temp / "home"):
@@ -95,6 +95,7 @@ class JobExecution:
         for name in ("hold.sh", "services.sh", "docker_step.sh"):
             text = resources.files("slurm_gha.testing.runner").joinpath(name).read_text()
             (files / name).write_text(text)
+        act = _as_worker(program, self._temp)
         try:
             archives = await self._archives(fetch)
             return await self._run(act, files, archives, on_steps)
@@ -265,6 +266,13 @@ class JobExecution:
         }
         home = self._machine.environment.get("HOME")
         return found | ({"HOME": home} if home and not boxed else {})
+
+
+def _as_worker(program: str, folder: Path) -> str:
+    """The program by the name that what runs the steps has in actions/runner: hooks know it by that."""
+    path = folder / "Runner.Worker"
+    path.symlink_to(Path(program).resolve())
+    return str(path)
 
 
 def _answer(fifo: Path) -> None:

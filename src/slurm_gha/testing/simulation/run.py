@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,19 @@ import anyio
 import httpx2
 from trio.testing import MockClock
 
-from slurm_gha.assembly import PollPace, assemble
+from slurm_gha.assembly import PollPace, Queued, assemble
 from slurm_gha.controller.edges import Edges
 from slurm_gha.controller.handover import HandoverDirectory
 from slurm_gha.controller.loop import Cadence
 from slurm_gha.domain.clock import EventLoopClock
-from slurm_gha.domain.scope import Scope, ScopeKind
+from slurm_gha.domain.runner import name_prefix
+from slurm_gha.domain.scope import Scope, ScopeKind, Source
 from slurm_gha.domain.secret import Secret
 from slurm_gha.domain.slurm import SlurmJob
 from slurm_gha.domain.submission import Submission
 from slurm_gha.github.client import GitHubClient
+from slurm_gha.github.scaleset.client import ScaleSetClient
+from slurm_gha.github.scaleset.connection import Connection
 from slurm_gha.github.scope import ScopeClient
 from slurm_gha.observe.events import Bus, Event, RunnerWithdrawn, UnexpectedError
 from slurm_gha.store.journal import Journal
@@ -30,6 +34,7 @@ from slurm_gha.testing.github.faults import Faults
 from slurm_gha.testing.github.limits import Limits
 from slurm_gha.testing.github.runner_routes import routes as runner_routes
 from slurm_gha.testing.github.runners import Behaviour
+from slurm_gha.testing.github.sending import Sender
 from slurm_gha.testing.github.state import GitHub
 from slurm_gha.testing.simulated_slurm import Faults as SlurmFaults
 from slurm_gha.testing.simulated_slurm import SimulatedSlurm
@@ -42,6 +47,7 @@ from slurm_gha.testing.simulation.scenario import EPOCH, INSTALLATION, SCOPE, WO
 from slurm_gha.web.app import create_app
 from slurm_gha.web.health import Health
 
+OWNER = "slurm-gha of the simulation"
 TOKEN = "simulated-token"  # noqa: S105 - the simulator's own
 # A service that is to die at work does so within these seconds: before, during or after what it does.
 LAST_MOMENTS = 0.5
@@ -51,7 +57,11 @@ LOSS = 0.005
 
 @dataclass(slots=True)
 class Outcome:
-    """What a simulated stretch came to. ``digest`` stands for every event in order: equal seeds, equal digests."""
+    """What a simulated stretch came to. ``digest`` stands for every event in order: equal seeds, equal digests.
+
+    ``first_waits``: of jobs that wait for no other. ``longest_idle``: the oldest that one of our runners was while it
+    was online without a job (seconds).
+    """
 
     violations: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
@@ -65,6 +75,8 @@ class Outcome:
     mishaps: dict[str, int] = field(default_factory=dict)
     lost_calls: int = 0
     waits: list[float] = field(default_factory=list)
+    first_waits: list[float] = field(default_factory=list)
+    longest_idle: float = 0.0
     counted: int = 0
     uncounted: int = 0
     slurm_calls: dict[str, int] = field(default_factory=dict)
@@ -72,13 +84,24 @@ class Outcome:
 
 
 class Simulation:
-    """One scenario in one directory (journal, handed-over configurations)."""
+    """One scenario in one directory (journal, handed-over configurations).
 
-    def __init__(self, scenario: Scenario, directory: Path, *, keep_story: bool = False) -> None:
+    ``meanwhile`` runs beside it, for what a scenario does not know of: it may do anything to ``github`` and ``slurm``.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        directory: Path,
+        *,
+        keep_story: bool = False,
+        meanwhile: Callable[[Simulation], Coroutine[Any, Any, None]] | None = None,
+    ) -> None:
         self.scenario = scenario
         self.directory = directory
         self.outcome = Outcome()
         self._keep_story = keep_story
+        self._meanwhile = meanwhile
         self._digest = hashlib.sha256()
         self._fate = scenario.chance("sudden deaths")
 
@@ -95,9 +118,18 @@ class Simulation:
         self.github = GitHub(
             clock,
             seed=scenario.seed,
-            behaviour=Behaviour(steal=scenario.steal, offline_removal=30 * 86400.0, idle_removal=scenario.idle_removal),
+            behaviour=Behaviour(
+                steal=scenario.steal,
+                offline_removal=30 * 86400.0,
+                idle_removal=scenario.idle_removal,
+                scale_sets=scenario.scale_sets,
+            ),
         )
-        self.github.add_token(TOKEN)
+        pushed = scenario.pushed
+        blind = pushed is not None and not pushed.catch_up
+        self.github.add_token(TOKEN, scopes=("repo", "admin:org") if blind else None)
+        if pushed is not None:
+            pushed.rain_on(self.github.hooks, EPOCH, "lab", SCOPE)
         for name in scenario.repository_names():
             self.github.add_repository(name, WORKFLOWS)
         self.limits = Limits(clock)
@@ -143,10 +175,14 @@ class Simulation:
             async with self.slurm, anyio.create_task_group() as group:
                 group.start_soon(self._serve, github_http)
                 group.start_soon(self._demand)
+                if pushed is not None:
+                    group.start_soon(Sender(self.github.hooks.outbox, service_http, clock).run)
                 group.start_soon(self._slurm_weather)
                 self.mishaps = Mishaps(self.slurm, clock, scenario.chance("what befalls"))
                 group.start_soon(self.mishaps.befall, scenario.mishap_times())
                 group.start_soon(self._inspect)
+                if self._meanwhile is not None:
+                    group.start_soon(self._meanwhile, self)
                 await clock.sleep(scenario.end + scenario.quiet_hours * 3600.0)
                 group.cancel_scope.cancel()
         self._conclude()
@@ -179,7 +215,9 @@ class Simulation:
                     self.life.deadline = anyio.current_time() + due - self.clock.now()
                 await self._live(http, life)
             self.outcome.deaths += 1
-            await self.clock.sleep(chance.uniform(1.0, 90.0))
+            now = self.clock.now()
+            up_again = (EPOCH + end - now for begin, end in self.scenario.down if EPOCH + begin <= now < EPOCH + end)
+            await self.clock.sleep(max((chance.uniform(1.0, self.scenario.longest_death), *up_again)))
 
     def _perhaps_die(self) -> None:
         """The service is at work: now and then it is killed just then."""
@@ -190,8 +228,11 @@ class Simulation:
     async def _live(self, http: httpx2.AsyncClient, life: int) -> None:
         scenario, clock = self.scenario, self.clock
         chance = scenario.chance(f"life {life}")
-        scope = Scope(SCOPE, f"{self.github.url}/lab", self.github.url, ScopeKind.ORGANISATION, "lab")
+        pushed, sources = scenario.pushed, scenario.heard_by
+        url = f"{self.github.url}/lab"
+        scope = Scope(SCOPE, url, self.github.url, ScopeKind.ORGANISATION, "lab", sources=sources)
         client = GitHubClient(http, self.github.url, Secret(TOKEN), clock, jitter=chance.random)
+        queues = {SCOPE: ScaleSetClient(Connection(http, client, scope, clock))} if Source.SCALESET in sources else {}
         bus = Bus(self._heard)
         policy = scenario.policy()
         journal = Journal.open(self.directory / "journal.sqlite", synchronous="OFF")
@@ -207,15 +248,25 @@ class Simulation:
                 handover=HandoverDirectory(self.directory / "handover"),
                 suffix=lambda: f"{chance.getrandbits(40):010x}",
                 token=lambda: Secret(f"{chance.getrandbits(128):032x}"),
+                scale_sets=queues,
             )
-            pace = PollPace(busy_interval=30.0, idle_interval=120.0, linger=120.0)
+            pace = PollPace(
+                busy_interval=30.0,
+                idle_interval=120.0,
+                linger=120.0,
+                backstop_interval=pushed.backstop if pushed is not None else 600.0,
+            )
             assembly = assemble(
                 lambda: policy,
                 edges,
                 pace=pace,
                 cadence=Cadence(slurm=10.0, slurm_idle=60.0, registrations=30.0, closing=10.0),
+                hooked=pushed.hooked(scope, client) if pushed is not None else None,
+                queued=Queued({SCOPE: scope}, queues, OWNER) if queues else None,
             )
-            self.door.open(create_app(assembly.desk, lambda: Health(clock.now(), ()), lambda: b""))
+            self.door.open(
+                create_app(assembly.desk, lambda: Health(clock.now(), ()), lambda: b"", deliveries=assembly.deliveries)
+            )
             await assembly.run()
         finally:
             self.door.shut()
@@ -268,6 +319,9 @@ class Simulation:
             seen = len(self.slurm.history)
             self.watch.look(now, self.slurm.jobs)
             self.github.tick()
+            for runner in self.github.runners.values():
+                if runner.online and not runner.busy and runner.name.startswith(name_prefix(INSTALLATION)):
+                    self.outcome.longest_idle = max(self.outcome.longest_idle, now - runner.created_at)
 
     def _conclude(self) -> None:
         outcome = self.outcome
@@ -282,6 +336,8 @@ class Simulation:
             outcome.conclusions[key] = outcome.conclusions.get(key, 0) + 1
             if job.started_at is not None:
                 outcome.waits.append(job.started_at - job.queued_at)
+                if not job.needs:
+                    outcome.first_waits.append(outcome.waits[-1])
         outcome.slurm_jobs = len({slurm_id for _, slurm_id, _, _ in self.slurm.history})
         outcome.counted = sum(count.counted for count in self.limits.counters.values())
         outcome.uncounted = sum(count.uncounted for count in self.limits.counters.values())

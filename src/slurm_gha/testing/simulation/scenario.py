@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from slurm_gha.domain.labels import normalise
 from slurm_gha.domain.pool import Handover, Policy, Pool, SlurmRequest
+from slurm_gha.domain.scope import Source
+from slurm_gha.domain.warm import NEVER, Hours, Warm
 from slurm_gha.testing.github.faults import Fault, FaultKind
+from slurm_gha.testing.github.scalesets.behaviour import ScaleSetBehaviour
+from slurm_gha.testing.simulation.pushed import Pushed
 
 EPOCH = 1_750_000_000.0
 INSTALLATION = "sim"
@@ -25,7 +30,12 @@ class Scenario:
     ``outages``: windows in which GitHub or Slurm is down. ``mishaps``: how many times something befalls a running or
     pending Slurm job. ``steal``: GitHub gives a job to any matching runner. ``rough``: single requests fail too, those
     between nodes and service included. ``stale``: in rough weather GitHub's listings lag behind by up to so many
-    seconds. ``idle_removal``: seconds after which GitHub drops a runner that has had no job; None: never.
+    seconds. ``sources``: where news of demand comes from; ``scale_sets``: how GitHub's scale-set service behaves.
+    ``more_faults``: of GitHub, beside the weather. ``longest_death``: seconds that a killed service may stay dead.
+    ``idle_removal``: seconds after which GitHub drops a runner that has had no job; None: never.
+    ``pushed``: how webhooks are sent and lost, for the source webhook.
+    ``working``: the hours from the beginning in which pushes come (None: always), and in which the pools small and
+    large keep ``ready`` runners; these are replaced at the age of ``recycle_after`` seconds.
     """
 
     seed: int = 1
@@ -44,6 +54,19 @@ class Scenario:
     stale: float = 3.0
     idle_removal: float | None = None
     longest_job: float = 420.0
+    longest_death: float = 90.0
+    sources: tuple[Source, ...] = (Source.POLL,)
+    scale_sets: ScaleSetBehaviour = field(default_factory=ScaleSetBehaviour)
+    more_faults: tuple[Fault, ...] = ()
+    pushed: Pushed | None = None
+    working: tuple[float, float] | None = None
+    ready: int = 0
+    recycle_after: float = 1800.0
+
+    @property
+    def heard_by(self) -> frozenset[Source]:
+        """The sources; with ``pushed``, the webhook is one of them."""
+        return frozenset(self.sources) | ({Source.WEBHOOK} if self.pushed is not None else set())
 
     @property
     def end(self) -> float:
@@ -71,6 +94,7 @@ class Scenario:
                 handover=handover,
                 max_runners=most,
                 idle_timeout=180.0,
+                warm=self._warm(),
             )
             for name, cpus, most in sizes
         ]
@@ -83,23 +107,40 @@ class Scenario:
             max_runners=4,
             idle_timeout=180.0,
         )
-        return Policy(installation=INSTALLATION, pools=(*pools, both), max_runners=18)
+        every = (*pools, both)
+        queued = {(SCOPE, pool.name) for pool in every} if Source.SCALESET in self.sources else set()
+        return Policy(installation=INSTALLATION, pools=every, max_runners=18, scale_sets=frozenset(queued))
+
+    def _warm(self) -> Warm:
+        if self.working is None:
+            return NEVER
+        begin, end = (datetime.fromtimestamp(EPOCH + 3600.0 * hour, UTC) for hour in self.working)
+        hours = Hours(
+            frozenset({begin.weekday()}), begin.hour * 60 + begin.minute, end.hour * 60 + end.minute, self.ready
+        )
+        return Warm(hours=(hours,), recycle_after=self.recycle_after)
 
     def nodes(self) -> dict[str, int]:
         return {"n1": 8, "n2": 8}
 
     def arrivals(self) -> Iterator[tuple[float, str, bool]]:
         """(seconds from the beginning, repository, whether it is cancelled soon): a bursty Poisson process."""
-        chance, at = self.chance("arrivals"), 60.0
+        chance, at = self.chance("arrivals"), 60.0 + (self.working[0] * 3600.0 if self.working else 0.0)
         names = self.repository_names()
-        while at < self.end:
+        while at < min(self.end, self.working[1] * 3600.0 if self.working else self.end):
             for _ in range(chance.choice((1, 1, 1, 2, 6))):
                 yield at, chance.choice(names), chance.random() < self.cancelled
             at += chance.expovariate(self.pushes_per_hour / 3600.0)
 
     def kill_times(self) -> list[float]:
         chance = self.chance("kills")
-        return sorted(chance.uniform(120.0, self.end) for _ in range(self.kills))
+        times = [chance.uniform(120.0, self.end) for _ in range(self.kills)]
+        return sorted([*times, *(begin for begin, _ in self.down)])
+
+    @property
+    def down(self) -> tuple[tuple[float, float], ...]:
+        """When the service does not run: (begin, end) in seconds from the beginning."""
+        return self.pushed.down if self.pushed is not None else ()
 
     def mishap_times(self) -> list[float]:
         """In seconds since the epoch."""
@@ -115,6 +156,8 @@ class Scenario:
     def github_faults(self) -> list[Fault]:
         """Latency always; in rough weather every kind of single failure; and the outages."""
         rest = r"^\w+ /(repos|orgs)/"
+        if Source.SCALESET in self.sources:
+            rest = r"^\w+ /(repos|orgs|actions|_services)/"
         faults = [Fault(FaultKind.LATENCY, seconds=0.05, jitter=0.1)]
         if self.rough:
             faults += [
@@ -129,7 +172,7 @@ class Scenario:
             ]
         for begin, end in self.outage_windows("GitHub"):
             faults.append(Fault(FaultKind.ERROR, route=rest, start=EPOCH + begin, end=EPOCH + end, status=503))
-        return faults
+        return [*faults, *self.more_faults]
 
 
 WORKFLOWS = {

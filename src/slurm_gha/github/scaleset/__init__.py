@@ -1,0 +1,1 @@
+"""The runner scale-set protocol: rules of the wire without I/O, and one client."""

@@ -1,0 +1,1 @@
+"""Runner scale sets: the Actions service with its message queue, beside REST."""
