@@ -325,9 +325,12 @@ class ScaleSetBook:
         )
 
     def view(self, scope: str) -> ScopeView:
-        """When the scope's queues last held nothing that was not known here, and what is wrong with one of them."""
+        """When the scope's queues last held nothing that was not known here, and what is wrong with one of them.
+
+        Runners are known as of now: what is removed too late is no error, and what is busy is not removed.
+        """
         readings = [reading for place, reading in self._readings.items() if place.scope == scope]
         times = [reading.quiet_at for reading in readings]
         heard = min((at for at in times if at is not None), default=None) if None not in times else None
         trouble = next((f"scale set {r.name}: {r.trouble}" for r in readings if r.trouble is not None), None)
-        return ScopeView(scope, heard, heard, trouble, trouble)
+        return ScopeView(scope, heard, self._clock.now() if heard is not None else None, trouble, trouble)
