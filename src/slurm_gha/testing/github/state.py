@@ -55,7 +55,7 @@ class GitHub(Accounts):
         self.registration_tokens: dict[str, tuple[str, float]] = {}
         self.version = 0
         self._changed: anyio.Event | None = None
-        self.hooks = Hooks(clock, self.addresses.url, seed)
+        self.hooks = Hooks(clock, self.addresses.url, self.apps, seed)
         self._timers = Timers()
         self._runs = Runs(clock, chance, self._on_job)
         self._runners = Runners(
