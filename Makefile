@@ -15,7 +15,7 @@ PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile
 OCTOKIT := tests/contract/octokit
 OCTOKIT_STAMP := $(OCTOKIT)/node_modules/.installed
 SHELL_SCRIPTS = .ci/run $(shell find src tools tests benchmarks packaging -name node_modules -prune -o -name golden -prune -o -name '*.sh' -print)
-BENCHMARKS ?= burst idle plan
+BENCHMARKS ?= burst idle plan scale latency throughput
 ARGS ?=
 
 .PHONY: help demo test test-slow engines check lint types bench bench-startup install system lock settings clean
@@ -51,7 +51,7 @@ lint: install types ## Style, types, import layers, shell scripts.
 types: install ## Types alone.
 	$(BIN)/mypy
 
-bench: install ## Benchmarks: burst, idle, plan (BENCHMARKS="plan" for one of them).
+bench: install ## Benchmarks: burst, idle, plan, scale, latency, throughput (BENCHMARKS="plan" for one of them).
 	@for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks $$name $(ARGS); done
 
 bench-startup: install engines ## Start of a runner in a 2 GB image, each way to get it, over 100 Mbit/s (as root; about half an hour).

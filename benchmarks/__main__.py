@@ -11,6 +11,9 @@ BENCHMARKS = {
     "burst": "many jobs at once on a real Slurm, beside the floor of bare sbatch",
     "idle": "GitHub and Slurm calls in an idle hour",
     "startup": "from a Slurm job's start to its runner, for each way to get a 2 GB image",
+    "scale": "a thousand repositories and 10,000 queued jobs: time to see them, memory, calls an hour",
+    "latency": "from a job queued on GitHub to its sbatch accepted, by source",
+    "throughput": "jobs a second through a real Slurm, beside bare sbatch",
     "plan": "time and memory of one plan(), up to ten thousand queued jobs",
 }
 

@@ -27,11 +27,11 @@ class FloorError(Exception):
     """Bare sbatch did not do what it should."""
 
 
-def submit_bare(stage: Stage, jobs: int) -> float:
+def submit_bare(stage: Stage, jobs: int, *, held: bool = False) -> float:
     """Submit ``jobs`` runners of the stage's first pool without the service; the seconds from first to last.
 
     xargs starts the sbatch commands, which is as little as there can be. The scripts run, and end as soon as the
-    service has refused their claims, of which it knows nothing.
+    service has refused their claims, of which it knows nothing. Where nothing starts (``held``) they are cancelled.
     """
     settings = load(stage.config)
     pool = settings.policy().pools[0]
@@ -54,6 +54,8 @@ def submit_bare(stage: Stage, jobs: int) -> float:
     seconds = time.perf_counter() - began
     if done.returncode != 0 or len(done.stdout.split()) != jobs:
         raise FloorError(f"bare sbatch: exit code {done.returncode}: {done.stderr[-500:]}")
+    if held:
+        stage.slurm.run("scancel", *_live(stage))
     stage.until(lambda: not _live(stage), 300, "the floor's jobs are over")
     return seconds
 
@@ -84,6 +86,8 @@ def _argv(stage: Stage, settings: Settings, pool: Pool, folder: Path, number: in
     return [*commands.sbatch(submission)[1:], str(path)]
 
 
-def _live(stage: Stage) -> bool:
-    listing = stage.slurm.run("squeue", "-h", "-t", _LIVE, "-o", "%j").stdout.split()
-    return any(name.startswith(name_prefix(INSTALLATION)) for name in listing)
+def _live(stage: Stage) -> list[str]:
+    """The ids of the floor's jobs that are not over."""
+    listing = stage.slurm.run("squeue", "-h", "-t", _LIVE, "-o", "%i %j").stdout.splitlines()
+    jobs = (line.split() for line in listing)
+    return [number for number, name in jobs if name.startswith(name_prefix(INSTALLATION))]

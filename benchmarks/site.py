@@ -6,9 +6,10 @@ The policy is that of the sample configuration, with room for more runners; inte
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib import resources
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from slurm_gha.domain.slurm import SlurmJob
 from slurm_gha.domain.submission import Submission
 from slurm_gha.github.client import GitHubClient
 from slurm_gha.github.scope import ScopeClient
-from slurm_gha.observe.events import Bus, Event, GitHubUnreadable, SlurmUnreadable, UnexpectedError
+from slurm_gha.observe.events import Bus, Event, GitHubUnreadable, JobSeen, SlurmUnreadable, UnexpectedError
 from slurm_gha.store.journal import Journal
 from slurm_gha.testing.github.app import create_app as create_github
 from slurm_gha.testing.github.faults import Fault, FaultKind, Faults
@@ -86,12 +87,20 @@ class Site:
 
     def __init__(self, clock: EventLoopClock, github: GitHub, limits: Limits, slurm: SimulatedSlurm) -> None:
         self.clock = clock
-        self._github, self._limits, self._slurm = github, limits, slurm
+        self.github = github
+        self._limits, self._slurm = limits, slurm
         self.troubles: list[str] = []
+        self.seen_at: dict[int, float] = {}
 
     def heard(self, event: Event) -> None:
+        if isinstance(event, JobSeen):
+            self.seen_at.setdefault(event.job_id, event.at)
         if isinstance(event, UnexpectedError | GitHubUnreadable | SlurmUnreadable):
             self.troubles.append(repr(event))
+
+    def by_route(self) -> dict[str, int]:
+        """GitHub's counted calls so far, by route."""
+        return {route: count.counted for (_, route), count in self._limits.counters.items()}
 
     def counts(self) -> Counts:
         """The counts of now; raises SiteError if anything went wrong on the way, for then they mean nothing."""
@@ -115,12 +124,20 @@ class Site:
             raise SiteError(f"{self._busy()} runners of {runners} work")
 
     def _busy(self) -> int:
-        return sum(job.status == "in_progress" for job in self._github.jobs.values())
+        return sum(job.status == "in_progress" for job in self.github.jobs.values())
+
+
+Demand = Callable[[GitHub, EventLoopClock], Coroutine[None, None, None]]
 
 
 @asynccontextmanager
-async def site(directory: Path, repositories: int, runners: int) -> AsyncIterator[Site]:
-    """A site whose organisation has so many repositories, and jobs for so many runners."""
+async def site(
+    directory: Path, repositories: int, runners: int, *, demand: Demand | None = None, duration: float = DAY
+) -> AsyncIterator[Site]:
+    """A site whose organisation has so many repositories, and room for so many runners; jobs take ``duration`` seconds.
+
+    ``demand`` pushes; without it, long jobs for all the runners come to the first repository.
+    """
     chance = random.Random(1)
     clock = EventLoopClock(EPOCH)
     clock.now()
@@ -146,10 +163,9 @@ async def site(directory: Path, repositories: int, runners: int) -> AsyncIterato
         slurm = SimulatedSlurm(clock, {"n1": max(16, runners)}, memory_mb=MEMORY_MB, on_start=on_start)
         there = Site(clock, github, limits, slurm)
         journal = stack.enter_context(Journal.open(directory / "journal.sqlite", synchronous="OFF"))
-        scopes = {"example": ScopeClient(client, scope)}
         edges = Edges(
             cluster=slurm,
-            scopes=scopes,
+            scopes={"example": ScopeClient(client, scope)},
             journal=journal,
             clock=clock,
             bus=Bus(there.heard),
@@ -160,7 +176,7 @@ async def site(directory: Path, repositories: int, runners: int) -> AsyncIterato
             token=lambda: Secret(f"{chance.getrandbits(128):032x}"),
             submit_concurrency=settings.slurm.submit_concurrency,
         )
-        assembly = _assembled(settings, _policy(settings, runners), edges, scopes)
+        assembly = _assembled(settings, _policy(settings, runners), edges)
         service = create_app(assembly.desk, lambda: Health(clock.now(), ()), bytes)
         transport = httpx2.ASGITransport(app=service)
         service_http = await stack.enter_async_context(
@@ -171,26 +187,25 @@ async def site(directory: Path, repositories: int, runners: int) -> AsyncIterato
             github=github_http,
             clock=clock,
             chance=chance,
-            duration=lambda message: DAY,
+            duration=lambda message: duration,
             outcome=lambda message: "succeeded",
             read=lambda path: Path(path).read_text(),
         )
         await stack.enter_async_context(slurm)
         async with anyio.create_task_group() as group:
             group.start_soon(assembly.run)
-            group.start_soon(_push, github, clock, runners)
+            group.start_soon(demand or partial(_push, jobs=runners), github, clock)
             yield there
             group.cancel_scope.cancel()
 
 
-def _assembled(settings: Settings, policy: Policy, edges: Edges, scopes: Mapping[str, ScopeClient]) -> Assembly:
+def _assembled(settings: Settings, policy: Policy, edges: Edges) -> Assembly:
     """As the service does it."""
     poll, interval = settings.poll, settings.slurm.interval
-    shortest = {name: scope.shortest_interval for name, scope in scopes.items()}
     return assemble(
         lambda: policy,
         edges,
-        pace=PollPace(poll.busy_interval, poll.idle_interval, poll.linger, shortest),
+        pace=PollPace(poll.busy_interval, poll.idle_interval, poll.linger),
         cadence=Cadence(slurm=interval, slurm_idle=max(30.0, interval)),
     )
 

@@ -196,13 +196,7 @@ class Service:
         return assemble(
             lambda: self._policy,
             edges,
-            pace=PollPace(
-                poll.busy_interval,
-                poll.idle_interval,
-                poll.linger,
-                {name: scope.shortest_interval for name, scope in self._scopes.items()},
-                poll.backstop_interval,
-            ),
+            pace=PollPace(poll.busy_interval, poll.idle_interval, poll.linger, poll.backstop_interval),
             cadence=Cadence(
                 slurm=slurm.interval,
                 slurm_idle=max(30.0, slurm.interval),

@@ -257,7 +257,7 @@ def test_a_hundred_repositories_are_polled_without_a_refusal() -> None:
             for name in names:
                 found |= seen(await scope.jobs(name))
             assert found == world.truth()
-            await world.clock.sleep(scope.shortest_interval())
+            await world.clock.sleep(100 * 5 / scope.pace(1000.0))
         shown = scope.budget()
         assert shown.refused == 0
         assert shown.remaining is not None

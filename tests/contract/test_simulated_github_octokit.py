@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tests.contract.simulated_github import BUILD, WORKFLOW
 
 from slurm_gha.domain.clock import SystemClock
 from slurm_gha.testing.github.app import create_app
+from slurm_gha.testing.github.sending import SenderThread
 from slurm_gha.testing.github.serve import Served, serve_in_thread
 from slurm_gha.testing.github.state import GitHub
 
@@ -27,7 +29,9 @@ pytestmark = pytest.mark.node
 def served() -> Iterator[Served]:
     if shutil.which("node") is None or not (HERE / "node_modules").is_dir():
         pytest.fail("Octokit is not installed: run `make octokit` (npm ci in tests/contract/octokit)")
-    with serve_in_thread(lambda url: create_app(_github(url), in_process=False)) as found:
+    with ExitStack() as stack:
+        found = stack.enter_context(serve_in_thread(lambda url: create_app(_github(url), in_process=False)))
+        stack.enter_context(SenderThread(found.app.state.github.hooks.outbox, SystemClock()))
         yield found
 
 
@@ -47,11 +51,16 @@ def test_octokit_signs_in_as_an_app(served: Served) -> None:
     github.add_organisation("other")
     github.apps.install(app.id, "octo", repositories=["octo/lib"])
     github.apps.install(app.id, "other")
-    found = run("app.mjs", served.url, str(app.id), "octo", environment={"PRIVATE_KEY": private_key})
+    hook = f"{served.url}/nobody"
+    found = run("app.mjs", served.url, str(app.id), "octo", hook, environment={"PRIVATE_KEY": private_key})
     assert found == {
         "app": "runners",
         "installations": ["octo", "other"],
         "repositories": ["octo/lib"],
+        "hook": "********",
+        "pointsAt": hook,
+        "delivered": ["ping"],
+        "redelivered": 202,
         "minted": 201,
         "runners": ["octokit-app"],
         "ofOrganisation": 200,
@@ -74,7 +83,8 @@ def test_octokit_makes_the_same_calls(served: Served) -> None:
     github: GitHub = served.app.state.github
     runs = [github.dispatch("octo/app", BUILD).id for _ in range(5)]
     environment = {"GITHUB_TOKEN": "octokit-token"}
-    found = run("calls.mjs", served.url, "octo", "app", str(runs[0]), environment=environment)
+    hook = f"{served.url}/nobody"
+    found = run("calls.mjs", served.url, "octo", "app", str(runs[0]), hook, environment=environment)
     files = [".credentials", ".credentials_rsaparams", ".runner"]
     runners = {
         "status": 201,
@@ -86,11 +96,22 @@ def test_octokit_makes_the_same_calls(served: Served) -> None:
         "removal": True,
         "removed": {"status": 204},
     }
+    hooks = {
+        "status": 201,
+        "secret": "********",
+        "listed": [hook],
+        "delivered": {"event": "ping", "status_code": 401},
+        "payload": True,
+        "again": {"status": 202},
+        "redeliveries": [True, False],
+        "oneGuid": True,
+        "removed": {"status": 204},
+    }
     assert found == {
         "user": "octocat",
         "limit": 5000,
         "repository": "octo/app",
-        "repositories": ["app", "lib"],
+        "repositories": ["lib", "app"],
         "queued": runs[::-1],
         "unchanged": {"status": 304, "message": None},
         "run": "queued",
@@ -99,6 +120,8 @@ def test_octokit_makes_the_same_calls(served: Served) -> None:
         "log": {"status": 404, "message": "Not Found"},
         "ForRepo": runners,
         "ForOrg": runners,
+        "hooks of repos": hooks,
+        "hooks of orgs": hooks,
         "rerunRunning": {"status": 403, "message": "This workflow is already running"},
         "cancel": {"status": 202},
         "cancelAgain": {"status": 409, "message": "Cannot cancel a workflow run that is completed."},

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,20 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from tests.contract.app_world import key_pair
 from tests.contract.event_checker import check_event
-from tests.contract.simulated_github import EPOCH, Service, simulate
+from tests.contract.simulated_github import BUILD, EPOCH, WORKFLOW, Service, simulate
 
 from slurm_gha.domain.job import JobStatus
 from slurm_gha.domain.scope import Scope, ScopeKind
 from slurm_gha.domain.secret import Secret
+from slurm_gha.github.app import App
+from slurm_gha.github.assertion import sign
 from slurm_gha.github.client import GitHubClient
 from slurm_gha.github.delivery import decode, is_signed, job_news, signature
 from slurm_gha.github.errors import Forbidden, NotFound
 from slurm_gha.github.hooks import Hooks, NoHook, TokenCaller, missed
+from slurm_gha.testing.github.errors import NotThere, Unprocessable
 from slurm_gha.testing.github.hooks import Hook
 from slurm_gha.testing.github.sending import Sender
 
@@ -34,6 +38,7 @@ HERE = Path(__file__).parent / "octokit"
 SECRET = "It's a Secret to Everybody"
 URL = "http://service/v1/webhooks/app"
 HOOKS = "/repos/octo/app/hooks"
+TARGET = "x-github-hook-installation-target"
 DEPLOY = """
 name: Deploy
 on: [push]
@@ -83,6 +88,16 @@ async def create(service: Service, url: str = URL, path: str = HOOKS) -> int:
     config = {"url": url, "content_type": "json", "secret": SECRET}
     body = {"name": "web", "active": True, "events": ["workflow_job"], "config": config}
     return int((await service.post(path, json=body)).json()["id"])
+
+
+def an_app(
+    service: Service, slug: str = "runners", *, key: int = 0, repositories: Sequence[str] | None = None
+) -> tuple[int, str]:
+    """An App on ``octo`` that may read runs and nothing of webhooks: its id, and its own word for ten minutes."""
+    private, public = key_pair(key)
+    app = service.github.apps.add(slug, public, owner="octo", permissions={"actions": "read"})
+    service.github.apps.install(app.id, "octo", repositories=repositories)
+    return app.id, sign(app.client_id, Secret(private), service.clock.now()).text.reveal()
 
 
 def test_the_published_test_vector() -> None:
@@ -248,20 +263,20 @@ def test_an_unreachable_endpoint_fails_for_as_long() -> None:
 
 def test_organisations_and_apps_are_told_too() -> None:
     async def test(service: Service, listener: Listener) -> None:
-        service.github.add_token("app", permissions={"app": "write"})
+        number, word = an_app(service)
+        installation = service.github.apps.of(number)[0].id
         await create(service, path="/orgs/octo/hooks")
         config = {"url": f"{URL}-of-the-app", "content_type": "json", "secret": "other secret"}
-        changed = await service.call("PATCH", "/app/hook/config", token="app", json=config)
+        changed = await service.call("PATCH", "/app/hook/config", token=word, json=config)
         assert changed.status_code == 200
-        assert (await service.get("/app/hook/config")).status_code == 404
         service.github.push("octo/app")
         await service.clock.sleep(1)
-        bodies = [json.loads(body) for headers, body in listener.heard if headers["x-github-event"] == "workflow_job"]
-        assert {("installation" in body, body["organization"]["login"]) for body in bodies} == {
-            (False, "octo"),
-            (True, "octo"),
-        }
-        for path, token in (("/app/hook", "app"), (f"/orgs/octo/hooks/{min(service.github.hooks.hooks)}", "all")):
+        heard = [(headers, json.loads(body)) for headers, body in listener.heard]
+        jobs = [(headers, body) for headers, body in heard if headers["x-github-event"] == "workflow_job"]
+        assert {body.get("installation", {}).get("id") for _, body in jobs} == {None, installation}
+        targets = {(h[f"{TARGET}-type"], h[f"{TARGET}-id"]) for h, body in jobs if "installation" in body}
+        assert targets == {("integration", str(number))}
+        for path, token in (("/app/hook", word), (f"/orgs/octo/hooks/{min(service.github.hooks.hooks)}", "all")):
             listed = (await service.get(f"{path}/deliveries", token=token)).json()
             assert {each["event"] for each in listed} == {"ping", "workflow_job"}
             again = await service.post(f"{path}/deliveries/{listed[0]['id']}/attempts", token=token)
@@ -270,12 +285,59 @@ def test_organisations_and_apps_are_told_too() -> None:
     hooked(test)
 
 
+def test_an_apps_hook_is_the_apps_alone_and_hears_of_what_it_is_installed_on() -> None:
+    async def test(service: Service, listener: Listener) -> None:
+        github = service.github
+        github.add_repository("octo/lib", {BUILD: WORKFLOW})
+        first, word = an_app(service, repositories=["octo/app"])
+        second, other = an_app(service, "others", key=1)
+        github.hooks.add(f"app/{first}", URL)
+        with pytest.raises(NotThere):
+            github.hooks.add("app/4711", URL)
+        with pytest.raises(Unprocessable):
+            github.hooks.add(f"app/{first}", f"{URL}2")
+        assert (await service.get("/app/hook/config", token=word)).json()["url"] == URL
+        assert (await service.get("/app/hook/config", token=other)).status_code == 404, "it has none"
+        token = github.apps.issue(github.apps.of(first)[0]).text
+        for path in ("/app/hook/config", "/app/hook/deliveries", "/app/hook/deliveries/1"):
+            assert [(await service.get(path, token=each)).status_code for each in ("all", token)] == [401, 401]
+        assert (await service.post("/app/hook/deliveries/1/attempts")).status_code == 401
+
+        async def told(repository: str) -> int:
+            before = len(listener.heard)
+            github.push(repository)
+            await service.clock.sleep(1)
+            return len(listener.heard) - before
+
+        await service.clock.sleep(1)
+        assert (await told("octo/app"), await told("octo/lib")) == (1, 0), "of selected repositories alone"
+        installation = github.apps.of(first)[0]
+        github.apps.suspend(installation.id)
+        assert await told("octo/app") == 0
+        github.apps.suspend(installation.id, suspended=False)
+        installation.permissions.pop("actions")
+        assert await told("octo/app") == 0, "without Actions: read, nothing is told of jobs"
+        github.apps.uninstall(installation.id)
+        assert await told("octo/app") == 0
+        listed = (await service.get("/app/hook/deliveries", token=word)).json()
+        assert [(each["event"], each["installation_id"]) for each in listed] == [
+            ("workflow_job", installation.id),
+            ("ping", None),
+        ]
+        assert second in github.apps.apps
+
+    hooked(test)
+
+
 # Our client of hooks
 
 
+def http_of(service: Service) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(transport=httpx2.ASGITransport(service.app))  # type: ignore[arg-type]
+
+
 def client_of(service: Service, token: str = "all") -> TokenCaller:
-    http = httpx2.AsyncClient(transport=httpx2.ASGITransport(service.app))  # type: ignore[arg-type]
-    return TokenCaller(GitHubClient(http, service.github.url, Secret(token), service.clock))
+    return TokenCaller(GitHubClient(http_of(service), service.github.url, Secret(token), service.clock))
 
 
 def scope_of(service: Service, kind: ScopeKind = ScopeKind.REPOSITORY) -> Scope:
@@ -311,15 +373,16 @@ def test_a_missing_permission_is_named(kind: ScopeKind) -> None:
     hooked(test)
 
 
-@pytest.mark.parametrize("owner", ["repos/octo/app", "orgs/octo", "app"])
+@pytest.mark.parametrize("owner", ["repos/octo/app", "orgs/octo", "app/1001"])
 def test_what_was_missed_is_seen_and_repeated(owner: str) -> None:
     async def test(service: Service, listener: Listener) -> None:
-        service.github.add_token("app", permissions={"app": "write"})
+        an_app(service)
         made: Hook = service.github.hooks.add(owner, URL, secret=SECRET)
         kind = ScopeKind.REPOSITORY if owner.startswith("repos/") else ScopeKind.ORGANISATION
-        hooks = Hooks(scope_of(service, kind), client_of(service), app=client_of(service, "app"))
+        app = App(http_of(service), service.github.url, "1001", lambda: Secret(key_pair(0)[0]), service.clock)
+        hooks = Hooks(scope_of(service, kind), client_of(service), app=app)
         hook = await hooks.find()
-        assert hook.path == ("/app/hook" if owner == "app" else f"/{owner}/hooks/{made.id}")
+        assert hook.path == ("/app/hook" if owner == "app/1001" else f"/{owner}/hooks/{made.id}")
         listener.status = 503
         for _ in range(3):
             service.github.push("octo/app")
@@ -342,8 +405,7 @@ def test_a_run_alone_is_read_with_its_origin_by_two_calls() -> None:
 
     async def test(service: Service, listener: Listener) -> None:
         run = service.github.push("octo/app", branch="main", actor="mona")[0]
-        http = httpx2.AsyncClient(transport=httpx2.ASGITransport(service.app))  # type: ignore[arg-type]
-        client = GitHubClient(http, service.github.url, Secret("all"), service.clock)
+        client = GitHubClient(http_of(service), service.github.url, Secret("all"), service.clock)
         scope = ScopeClient(client, scope_of(service))
         jobs = await scope.run("octo/app", run.id)
         assert [(job.name, job.status) for job in jobs] == [("build", JobStatus.QUEUED)]

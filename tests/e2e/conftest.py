@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.e2e.scene import Sources
 
 from slurm_gha.testing.private_slurm import PrivateSlurm
 
@@ -22,3 +23,12 @@ def slurm() -> Iterator[PrivateSlurm]:
     """Two nodes of four CPUs, no accounting database."""
     with PrivateSlurm(nodes=2, cpus=4, message_timeout=2) as cluster:
         yield cluster
+
+
+WAYS = (("poll",), ("webhook",), ("scaleset",), ("poll", "webhook", "scaleset"))
+
+
+@pytest.fixture(params=WAYS, ids="+".join)
+def sources(request: pytest.FixtureRequest) -> Sources:
+    """Every way in which GitHub tells of work, and all at once."""
+    return tuple(request.param)

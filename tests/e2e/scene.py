@@ -18,6 +18,7 @@ from slurm_gha.testing.private_slurm import PrivateSlurm
 from slurm_gha.testing.stage import Stage, StageError, StagePool
 
 SMALL = ("self-hosted", "small")
+Sources = tuple[str, ...]
 LONG = "sleep 300"
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from tests.e2e.scene import LONG, Gate, job, pool, scene, workflow
+from tests.e2e.scene import LONG, Gate, Sources, job, pool, scene, workflow
 
 from slurm_gha.testing.private_slurm import PrivateSlurm
 
 
-def test_cancelled_while_its_runner_waits_in_slurm(slurm: PrivateSlurm) -> None:
-    with scene(slurm) as stage:
+def test_cancelled_while_its_runner_waits_in_slurm(slurm: PrivateSlurm, sources: Sources) -> None:
+    with scene(slurm, sources=sources) as stage:
         stage.fill_cluster()
         run = stage.push(workflow(a=job(), b=job(labels=["self-hosted", "large"])))
         stage.until(lambda: list(stage.live_slurm_jobs().values()) == ["PENDING"] * 2, 20, "two pending Slurm jobs")
@@ -22,8 +22,8 @@ def test_cancelled_while_its_runner_waits_in_slurm(slurm: PrivateSlurm) -> None:
         assert set(stage.slurm_jobs().values()) == {"CANCELLED"}
 
 
-def test_one_of_two_waiting_jobs_cancelled_leaves_the_other_its_runner(slurm: PrivateSlurm) -> None:
-    with scene(slurm) as stage:
+def test_one_of_two_waiting_jobs_cancelled_leaves_the_other_its_runner(slurm: PrivateSlurm, sources: Sources) -> None:
+    with scene(slurm, sources=sources) as stage:
         stage.fill_cluster()
         run = stage.push(workflow(a=job(), b=job()))
         stage.until(lambda: list(stage.live_slurm_jobs().values()) == ["PENDING"] * 2, 20, "two pending Slurm jobs")
@@ -35,9 +35,9 @@ def test_one_of_two_waiting_jobs_cancelled_leaves_the_other_its_runner(slurm: Pr
         assert sorted(map(str, stage.outcomes())) == ["finished", "withdrawn"]
 
 
-def test_a_runner_whose_job_vanished_just_before_it_started_is_told_so(slurm: PrivateSlurm) -> None:
+def test_a_runner_whose_job_vanished_just_before_it_started_is_told_so(slurm: PrivateSlurm, sources: Sources) -> None:
     # Withdrawal is put off for so long that only the claim can notice.
-    with scene(slurm, overrides={"timeouts": {"withdraw_after": "300s"}}) as stage:
+    with scene(slurm, sources=sources, overrides={"timeouts": {"withdraw_after": "300s"}}) as stage:
         stage.fill_cluster()
         run = stage.push(workflow(a=job()))
         name = stage.until_pending()
@@ -53,8 +53,8 @@ def test_a_runner_whose_job_vanished_just_before_it_started_is_told_so(slurm: Pr
         assert stage.pool("small").until is None, "that is nobody's fault"
 
 
-def test_cancelled_while_running(slurm: PrivateSlurm) -> None:
-    with scene(slurm) as stage:
+def test_cancelled_while_running(slurm: PrivateSlurm, sources: Sources) -> None:
+    with scene(slurm, sources=sources) as stage:
         run = stage.push(workflow(a=job(LONG), after=job("echo never", needs="a")))
         running = stage.until_running(run, "a")
         stage.github.cancel_run("lab/demo", run.id)
@@ -66,8 +66,8 @@ def test_cancelled_while_running(slurm: PrivateSlurm) -> None:
         assert stage.outcomes() == ["finished"]
 
 
-def test_a_registered_runner_whose_job_was_cancelled_idles_out(slurm: PrivateSlurm) -> None:
-    with scene(slurm, pools=[pool(idle_timeout="2s")]) as stage:
+def test_a_registered_runner_whose_job_was_cancelled_idles_out(slurm: PrivateSlurm, sources: Sources) -> None:
+    with scene(slurm, sources=sources, pools=[pool(idle_timeout="2s")]) as stage:
         gate = Gate(stage)
         run = stage.push(workflow(a=job()))
         stage.until(lambda: list(stage.github.runners.values()), 20, "the runner is registered")
@@ -82,8 +82,8 @@ def test_a_registered_runner_whose_job_was_cancelled_idles_out(slurm: PrivateSlu
         assert stage.slurm_jobs() == {record["name"]: "CANCELLED"}
 
 
-def test_an_idle_runner_takes_the_next_job(slurm: PrivateSlurm) -> None:
-    with scene(slurm) as stage:
+def test_an_idle_runner_takes_the_next_job(slurm: PrivateSlurm, sources: Sources) -> None:
+    with scene(slurm, sources=sources) as stage:
         gate = Gate(stage)
         run = stage.push(workflow(a=job()))
         (runner,) = stage.until(lambda: list(stage.github.runners.values()), 20, "the runner is registered")

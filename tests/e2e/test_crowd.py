@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 
-from tests.e2e.scene import CommandLog, job, pool, scene, workflow
+from tests.e2e.scene import CommandLog, Sources, job, pool, scene, workflow
 
 from slurm_gha.testing.github.runners import Behaviour
 from slurm_gha.testing.private_slurm import PrivateSlurm
 
 
-def test_forty_jobs_at_once(slurm: PrivateSlurm) -> None:
+def test_forty_jobs_at_once(slurm: PrivateSlurm, sources: Sources) -> None:
     log = CommandLog(slurm)
-    with scene(slurm, pools=[pool(max_runners=40)], overrides=log.overrides) as stage:
+    with scene(slurm, sources=sources, pools=[pool(max_runners=40)], overrides=log.overrides) as stage:
         run = stage.push(workflow(many=job("true", strategy={"matrix": {"number": list(range(40))}})))
         stage.until(lambda: len(log.calls("sbatch")) == 40, 20, "all are submitted, running or not")
         conclusions = stage.until_completed(run, 120)
@@ -24,8 +24,8 @@ def test_forty_jobs_at_once(slurm: PrivateSlurm) -> None:
         assert len(log.calls("sbatch")) == 40, "one Slurm job a workflow job"
 
 
-def test_limits_hold(slurm: PrivateSlurm) -> None:
-    with scene(slurm, pools=[pool(max_runners=2)]) as stage:
+def test_limits_hold(slurm: PrivateSlurm, sources: Sources) -> None:
+    with scene(slurm, sources=sources, pools=[pool(max_runners=2)]) as stage:
         run = stage.push(workflow(many=job("true", strategy={"matrix": {"number": list(range(6))}})))
         seen: list[int] = []
 
@@ -40,11 +40,11 @@ def test_limits_hold(slurm: PrivateSlurm) -> None:
         assert len(stage.records()) == 6
 
 
-def test_stolen_labels_heal(slurm: PrivateSlurm) -> None:
+def test_stolen_labels_heal(slurm: PrivateSlurm, sources: Sources) -> None:
     """Runners take any job that their labels allow: those made for picky jobs are taken by easy ones."""
     # A runner that lost its job when it was online already waits for another until this time-out.
     pools = [pool("small", idle_timeout="5s"), pool("large", cpus=2, idle_timeout="5s")]
-    with scene(slurm, pools=pools, behaviour=Behaviour(steal=True)) as stage:
+    with scene(slurm, sources=sources, pools=pools, behaviour=Behaviour(steal=True)) as stage:
         easy = job("sleep 1", labels=["self-hosted"], strategy={"matrix": {"number": list(range(6))}})
         picky = job("sleep 1", labels=["self-hosted", "large"], strategy={"matrix": {"number": list(range(4))}})
         run = stage.push(workflow(easy=easy, picky=picky))

@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from tests.e2e.scene import job, scene, workflow
+from tests.e2e.scene import Sources, job, scene, workflow
 
 from slurm_gha.testing.private_slurm import PrivateSlurm
 
@@ -49,8 +49,8 @@ jobs:
 """
 
 
-def test_a_whole_workflow(slurm: PrivateSlurm) -> None:
-    with scene(slurm) as stage:
+def test_a_whole_workflow(slurm: PrivateSlurm, sources: Sources) -> None:
+    with scene(slurm, sources=sources) as stage:
         before = content(stage.runner_dir)
         run = stage.push(WORKFLOW)
         assert stage.until_completed(run, 90) == {
@@ -86,10 +86,15 @@ def test_a_whole_workflow(slurm: PrivateSlurm) -> None:
         assert (told["pool"], told["scope"], told["repository"]) == ("large", "lab", "lab/demo")
 
 
-def test_a_job_that_no_pool_can_take_is_named_once_and_holds_up_nobody(slurm: PrivateSlurm) -> None:
-    with scene(slurm) as stage:
+def test_a_job_that_no_pool_can_take_is_named_once_and_holds_up_nobody(slurm: PrivateSlurm, sources: Sources) -> None:
+    with scene(slurm, sources=sources) as stage:
         run = stage.push(workflow(able=job(), unable=job(labels=["self-hosted", "gpu"])))
         stage.until(lambda: stage.job(run, "able").conclusion == "success", 30, "the other job is done")
+        if sources == ("scaleset",):
+            # GitHub tells a scale set of its own jobs alone.
+            stage.until(lambda: not stage.now().jobs, 20, "nothing else is known")
+            stage.github.cancel_run("lab/demo", run.id)
+            return
         waiting = stage.until(lambda: [j for j in stage.now().jobs if j.unservable], 10, "it is shown")
         assert [each.name for each in waiting] == ["unable"]
         assert waiting[0].why.endswith("lacks: gpu)")
@@ -99,16 +104,18 @@ def test_a_job_that_no_pool_can_take_is_named_once_and_holds_up_nobody(slurm: Pr
         assert len(stage.records()) == 1
 
 
-def test_several_repositories_at_once(slurm: PrivateSlurm) -> None:
+def test_several_repositories_at_once(slurm: PrivateSlurm, sources: Sources) -> None:
     names = ("one", "two", "three")
-    with scene(slurm, repositories=[f"lab/{name}" for name in names]) as stage:
+    with scene(slurm, sources=sources, repositories=[f"lab/{name}" for name in names]) as stage:
         runs = [stage.push(workflow(a=job(f"echo from {name}")), f"lab/{name}") for name in names]
         for run in runs:
             assert stage.until_completed(run) == {"a": "success"}
             name = run.repository.full_name
             assert f"from {name.partition('/')[2]}" in stage.job(run, "a").log
         stage.ends_clean()
-        assert sorted(r["repository"] for r in stage.records()) == ["lab/one", "lab/three", "lab/two"]
+        # For which repository a runner was made is a hint: news of the jobs may come in any order.
+        assert {r["repository"] for r in stage.records()} <= {"lab/one", "lab/three", "lab/two"}
+        assert len(stage.records()) == 3
 
 
 def content(directory: Path) -> dict[str, tuple[int, bytes]]:

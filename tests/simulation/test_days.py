@@ -51,6 +51,14 @@ def test_killed_every_few_minutes(tmp_path: Path) -> None:
     assert outcome.jobs > 20
 
 
+def test_a_large_organisation_is_read_in_turns(tmp_path: Path) -> None:
+    """More repositories than can all be read at each look, a service that is killed, and bad weather."""
+    outcome = run(Scenario(seed=9, hours=3.0, repositories=200, pushes_per_hour=8.0, kills=4), tmp_path / "large")
+    started = outcome.conclusions.get("success", 0) + outcome.conclusions.get("failure", 0)
+    assert started > 60
+    assert outcome.slurm_jobs < 1.3 * outcome.jobs
+
+
 def test_configurations_handed_over_as_files(tmp_path: Path) -> None:
     outcome = run(Scenario(seed=4, hours=4.0, stdin_share=1.0), tmp_path / "stdin")
     assert outcome.conclusions.get("success", 0) > 20

@@ -25,7 +25,7 @@ from slurm_gha.github.hooks import Attempt, Hook, NoHook, missed, points_to
 from slurm_gha.observe.events import Bus, CatchUpImpossible, DeliveriesMissed, Event
 from slurm_gha.sources.doubt import SPACING, DoubtSource
 from slurm_gha.sources.first_look import RETRY, FirstLook
-from slurm_gha.sources.webhook import MOST_REPEATED, CatchUp
+from slurm_gha.sources.webhook import MOST_REPEATED, CatchUp, Sharers
 from slurm_gha.store.deliveries import DeliveryBook
 from slurm_gha.store.journal import Journal
 
@@ -52,6 +52,8 @@ class Desk:
         return HOOK
 
     async def attempts(self, hook: Hook, since: float) -> list[Attempt]:
+        if self.error is not None:
+            raise self.error
         self.since.append(since)
         return [each for each in reversed(self.history) if each.at >= since]
 
@@ -168,6 +170,34 @@ def test_an_outage_of_github_loses_no_turn(tmp_path: Path) -> None:
             group.cancel_scope.cancel()
 
     play(tmp_path, desk, story)
+
+
+def test_of_those_that_share_a_hook_the_next_takes_over_from_one_that_may_not_read_it(tmp_path: Path) -> None:
+    class Shared(Desk):
+        async def find(self) -> Hook:
+            return replace(await super().find(), shared="GitHub App 1")
+
+    first, second = Shared(attempt(1, at=NOW - 100)), Shared(attempt(1, at=NOW - 100), attempt(2, at=NOW + 500))
+
+    async def story(bench: Bench) -> None:
+        sharers, bus = Sharers(), Bus(bench.heard.append)
+        async with anyio.create_task_group() as group:
+            for name, desk in (("a", first), ("b", second)):
+                catch_up = CatchUp(name, desk, bench.book, bench.clock, bus, interval=600.0, sharers=sharers)
+                group.start_soon(catch_up.run, bench.hints.append)
+                await bench.clock.sleep(1)
+            assert (first.repeated, second.since) == ([1], [])
+            first.error = Forbidden("its key was deleted")
+            await bench.clock.sleep(1300)
+            assert second.repeated[-1] == 2
+            assert second.since[0] == NOW - 100, "where the other had got to"
+            assert [event.scope for event in bench.heard if isinstance(event, CatchUpImpossible)] == ["a"]
+            first.error = None
+            await bench.clock.sleep(1300)
+            assert len(first.since) == 1, "it joins again, behind the other"
+            group.cancel_scope.cancel()
+
+    play(tmp_path, first, story)
 
 
 def test_missed_needs_no_order() -> None:

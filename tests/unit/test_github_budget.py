@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import anyio
 import pytest
 from hypothesis import given
@@ -18,7 +20,7 @@ from slurm_gha.github.budget import (
     resume_at,
 )
 from slurm_gha.github.errors import RateLimited
-from slurm_gha.github.pace import Call, Limits, Window, affordable_interval, shortest_interval
+from slurm_gha.github.pace import Call, Limits, Window, affordable_reads, fair_share, steady_reads
 from slurm_gha.github.wire import Rate, Refusal
 
 NOW = 1_700_000_000.0
@@ -252,41 +254,50 @@ def test_waiting_calls_are_let_in_first_come_first_served_within_the_pace() -> N
     virtual(main)
 
 
-def test_polling_takes_half_of_the_points() -> None:
+def test_polling_takes_half_of_the_points_and_scopes_share_it() -> None:
     limits = Limits(points_per_minute=600)
-    assert shortest_interval(10, limits) == 2.0
-    assert shortest_interval(1001, limits) == pytest.approx(200.2)
+    assert steady_reads(limits) == 5.0
     budget = Budget(SetClock(), limits)
-    budget.expect("one", 300)
-    budget.expect("two", 100)
-    budget.expect("two", 200)
-    assert budget.shortest_interval() == 100.0
-    budget.forget("one")
-    assert budget.shortest_interval() == 40.0
+    assert budget.share("one", 100.0) == 5.0
+    assert budget.share("two", 0.5) == 2.5, "an equal part at least, for a demand may grow"
+    assert budget.share("one", 100.0) == 4.5, "what the other does not want"
+    assert budget.share("two", 100.0) == 2.5
 
 
-@given(cost=st.just(0.0) | st.floats(0.01, 5000), remaining=st.integers(0, 5000), time_left=st.floats(-100, 5000))
-def test_what_is_left_of_the_hour_lasts_until_the_reset(cost: float, remaining: int, time_left: float) -> None:
+@given(
+    demand=st.floats(0, 1000),
+    others=st.lists(st.floats(0, 1000), max_size=20),
+    rate=st.floats(0.01, 100),
+)
+def test_shares_are_fair(demand: float, others: list[float], rate: float) -> None:
+    everybody = [demand, *others]
+    share = fair_share(demand, others, rate)
+    assert share <= rate * 1.0001
+    assert share >= rate / len(everybody) * 0.9999
+    used = sum(
+        min(each, fair_share(each, [*everybody[:i], *everybody[i + 1 :]], rate)) for i, each in enumerate(everybody)
+    )
+    assert used == pytest.approx(min(rate, sum(everybody)), rel=0.001, abs=1e-6), (
+        "nothing is exceeded, nothing lies idle"
+    )
+
+
+@given(counted=st.just(0.0) | st.floats(0.001, 1), remaining=st.integers(0, 5000), time_left=st.floats(-100, 5000))
+def test_what_is_left_of_the_hour_lasts_until_the_reset(counted: float, remaining: int, time_left: float) -> None:
     limits = Limits(reserve=200)
-    interval = affordable_interval(cost, Rate(5000, remaining, NOW + time_left), limits, NOW)
-    assert interval >= 0
-    if interval > 0:
-        rounds = time_left / interval
-        assert rounds <= 1.001 or rounds * cost <= (remaining - 200) * 1.001
-    elif cost > 1 and 1 < time_left <= 3600:
+    reads = affordable_reads(counted, Rate(5000, remaining, NOW + time_left), limits, NOW)
+    assert reads >= 0
+    if math.isfinite(reads):
+        assert reads * counted * time_left <= max(0, remaining - 200) * 1.001
+    elif counted > 0 and 1 < time_left <= 3600:
         assert remaining > 2500
 
 
 def test_costly_polling_slows_down_when_half_of_the_hour_is_spent_and_idle_polling_does_not() -> None:
     budget = Budget(SetClock(), Limits(points_per_minute=100_000))
-    budget.expect("one", 20)
-    for _ in range(30):
-        for _ in range(20):
-            answered(budget, Call.READ, Rate(5000, 2201, RESET))
-        budget.expect("one", 20)
-    assert budget.shortest_interval() == pytest.approx(20 * 3000 / 2001, rel=0.01)
-    for _ in range(30):
-        for _ in range(20):
-            answered(budget, Call.READ, Rate(5000, 2201, RESET), counted=False)
-        budget.expect("one", 20)
-    assert budget.shortest_interval() < 1
+    for _ in range(3000):
+        answered(budget, Call.READ, Rate(5000, 2201, RESET))
+    assert budget.share("one", 1e9) == pytest.approx(2001 / 3000, rel=0.01)
+    for _ in range(3000):
+        answered(budget, Call.READ, Rate(5000, 2201, RESET), counted=False)
+    assert budget.share("one", 1e9) == steady_reads(budget.limits)

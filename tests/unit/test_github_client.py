@@ -568,7 +568,7 @@ def test_a_repository_name_that_would_bend_the_url_is_refused(name: str) -> None
 
 
 def test_an_organisations_repositories_are_listed_and_remembered_for_a_while() -> None:
-    target = "/orgs/o/repos?per_page=100&type=all"
+    target = "/orgs/o/repos?per_page=100&type=all&sort=created&direction=asc"
 
     async def test(bench: Bench) -> None:
         items = [{"full_name": "O/One"}, {"full_name": "o/two", "archived": True}, {"full_name": "o/three"}]
@@ -698,12 +698,10 @@ def test_the_rate_is_asked_for_free() -> None:
 
 def test_scopes_of_one_token_share_its_pace() -> None:
     async def test(bench: Bench) -> None:
-        script(bench, queued=[runs_reply(*range(10, 20))])
-        bench.github.default = jobs_reply()
         one, other = ScopeClient(bench.client, REPOSITORY), ScopeClient(bench.client, ORGANISATION)
-        assert one.shortest_interval() == pytest.approx((1 + 5 + 1) * 60 / 300)
-        await one.jobs("o/r")
-        assert other.shortest_interval() == one.shortest_interval() == pytest.approx((1 + 15 + 1) * 60 / 300)
+        assert one.pace(1.0) == 5.0
+        assert other.pace(1000.0) == 4.0
+        assert one.pace(1000.0) == other.pace(1000.0) == 2.5
 
     simulate(test)
 

@@ -22,6 +22,7 @@ from slurm_gha.domain.pool import Handover, Policy
 from slurm_gha.domain.runner import Registration, RunnerRecord
 from slurm_gha.domain.told import Told
 from slurm_gha.github.errors import GitHubUnavailable
+from slurm_gha.github.values import Newest
 from slurm_gha.observe.events import Bus
 from slurm_gha.store.journal import Journal
 
@@ -47,6 +48,15 @@ class CountedScope:
     async def jobs(self, repository: str) -> tuple[Job, ...]:
         self.asked.append(repository)
         return tuple(self.found.values())
+
+    async def newest(self, repository: str) -> Newest:
+        return Newest(await self.jobs(repository), complete=True)
+
+    def requests(self, repository: str) -> tuple[int, int]:
+        return 2, 6
+
+    def pace(self, demand: float) -> float:
+        return 5.0
 
     async def run(self, repository: str, run_id: int) -> tuple[Job, ...]:
         self.asked.append(f"{repository} {run_id}")

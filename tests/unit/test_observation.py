@@ -13,7 +13,7 @@ from slurm_gha.domain.job import Job
 from slurm_gha.domain.runner import Registration
 from slurm_gha.domain.slurm import SlurmJob
 from slurm_gha.domain.submission import Submission
-from slurm_gha.github.values import Minted
+from slurm_gha.github.values import Minted, Newest
 from slurm_gha.observe.events import Bus, Event, GitHubReadable
 from slurm_gha.store.journal import Journal
 
@@ -26,6 +26,18 @@ class EmptyScope:
 
     async def jobs(self, repository: str) -> tuple[Job, ...]:
         raise AssertionError(repository)
+
+    async def newest(self, repository: str) -> Newest:
+        raise AssertionError(repository)
+
+    def requests(self, repository: str) -> tuple[int, int]:
+        raise AssertionError(repository)
+
+    async def pushes(self) -> Mapping[str, str]:
+        return {}
+
+    def pace(self, demand: float) -> float:
+        return 5.0
 
     async def run(self, repository: str, run_id: int) -> tuple[Job, ...]:
         raise AssertionError(repository)

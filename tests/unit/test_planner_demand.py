@@ -80,6 +80,27 @@ def test_once_the_jobs_have_been_listed_again_it_stands_for_none() -> None:
     assert actions(world(job(), busy, view=unread)) == ()
 
 
+def test_what_counts_is_when_the_job_s_own_repository_was_listed() -> None:
+    """In a scope read in turns the scope's own time is the oldest of all, and says little of one repository."""
+    busy = runner(state="RUNNING", online=True, busy=True, busy_at=NOW - 20)
+
+    def view(**times: float) -> ScopeView:
+        return ScopeView(SCOPE, NOW - 900, NOW - 1, repositories_at={f"octo/{name}": at for name, at in times.items()})
+
+    assert actions(world(job(), busy, view=view(repo=NOW - 1))) == (Submit("small", SCOPE, job()),)
+    assert actions(world(job(), busy, view=view(repo=NOW - 16))) == ()
+    assert actions(world(job(), busy, view=view(other=NOW - 1))) == (), "of this one only the scope's time is known"
+    # It can be the older listing's job that it took, but only if that was there by then and fits.
+    read, unread = job(1), replace(job(2), repository="octo/other")
+    both = view(repo=NOW - 1, other=NOW - 300)
+    assert len(actions(world(read, unread, busy, view=both))) == 1
+    later = replace(unread, created_at=NOW - 10)
+    assert len(actions(world(read, later, busy, view=both))) == 2
+    elsewhere = replace(unread, labels=frozenset({"gpu"}))
+    under = policy(pool("small"), pool("gpu", "gpu"))
+    assert len(actions(world(read, elsewhere, busy, view=both), under)) == 2
+
+
 def test_the_first_pool_that_fits_is_taken() -> None:
     under = policy(pool("gpu", "linux", "gpu"), pool("large"), pool("small"))
     assert actions(world(job()), under) == (Submit("gpu", SCOPE, job()),)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -250,6 +251,14 @@ def test_readiness_when_all_is_well() -> None:
 
     assert health.ready
     _play(story, health=health)
+
+
+def test_a_scope_read_in_turns_may_be_older_by_a_round() -> None:
+    slurm = SlurmView(at=999.0)
+    view = ScopeView("a", jobs_at=400.0, runners_at=999.0, round_seconds=500.0)
+    assert Health.of(slurm, {"a": view}, 1000.0, recent=180.0).ready
+    assert not Health.of(slurm, {"a": view}, 1100.0, recent=180.0).ready
+    assert not Health.of(slurm, {"a": replace(view, runners_at=400.0)}, 1000.0, recent=180.0).ready
 
 
 def test_a_scope_that_is_pushed_to_may_be_read_less_often() -> None:

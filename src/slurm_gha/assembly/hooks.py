@@ -14,7 +14,7 @@ from slurm_gha.domain.hint import Hint
 from slurm_gha.domain.scope import Scope, Source
 from slurm_gha.domain.secret import Secret
 from slurm_gha.sources.doubt import DoubtSource
-from slurm_gha.sources.webhook import CatchUp, HookDesk
+from slurm_gha.sources.webhook import CatchUp, HookDesk, Sharers
 from slurm_gha.store.deliveries import DeliveryBook
 
 
@@ -40,7 +40,7 @@ def doubts(controller: Controller, observer: Observer, edges: Edges, pushed: lis
 def webhooks(
     controller: Controller, observer: Observer, edges: Edges, hooked: Hooked
 ) -> tuple[DeliveryDesk, tuple[CatchUp, ...]] | None:
-    """The desk and a catching-up source for each hook; None where no scope has webhooks."""
+    """The desk, and a source for each scope that catches up with its hook; None where no scope has webhooks."""
     if not any(Source.WEBHOOK in scope.sources for scope in hooked.scopes.values()):
         return None
     book = DeliveryBook(edges.journal)
@@ -54,7 +54,8 @@ def webhooks(
         woken=lambda: controller.woken(""),
         nudge=controller.nudge,
     )
+    sharers = Sharers()
     return desk, tuple(
-        CatchUp(name, hooks, book, edges.clock, edges.bus, interval=hooked.catch_up_interval)
+        CatchUp(name, hooks, book, edges.clock, edges.bus, interval=hooked.catch_up_interval, sharers=sharers)
         for name, hooks in hooked.hooks.items()
     )

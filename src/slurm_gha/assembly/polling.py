@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from slurm_gha.controller.edges import Edges
@@ -14,12 +14,11 @@ from slurm_gha.sources.poll import PollSource
 
 @dataclass(frozen=True, slots=True)
 class PollPace:
-    """The poll source's intervals in seconds; ``shortest`` gives, by scope, what the token's pace allows."""
+    """The poll source's intervals in seconds."""
 
     busy_interval: float = 5.0
     idle_interval: float = 30.0
     linger: float = 300.0
-    shortest: Mapping[str, Callable[[], float]] | None = None
     backstop_interval: float = 600.0
 
 
@@ -30,14 +29,15 @@ def polls(
 
     A scope whose scale sets are its only source is not looked at over REST at all.
     """
-    shortest = dict(pace.shortest or dict.fromkeys(edges.scopes, _at_once))
-    quick, slow, never = {}, {}, []
-    for name, least in shortest.items():
+    quick: list[str] = []
+    slow: list[str] = []
+    never: list[str] = []
+    for name in edges.scopes:
         scope = configured.get(name)
         if scope is None or not scope.pushed:
-            quick[name] = least
+            quick.append(name)
         elif Source.POLL in scope.sources:
-            slow[name] = least
+            slow.append(name)
         elif Source.WEBHOOK in scope.sources:
             never.append(name)
     if quick:
@@ -60,7 +60,3 @@ def polls(
         )
     if never:
         yield FirstLook(never, lambda name: controller.world().scopes[name].jobs_readable, edges.clock)
-
-
-def _at_once() -> float:
-    return 0.0

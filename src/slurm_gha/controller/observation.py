@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import MappingProxyType
 
 import anyio
@@ -12,6 +13,7 @@ from slurm_gha.controller.news import News
 from slurm_gha.controller.origins import Origins
 from slurm_gha.controller.ports import Cluster, GitHubScope
 from slurm_gha.controller.queue_reading import merged
+from slurm_gha.controller.repositories import Repositories
 from slurm_gha.controller.scalesets import ScaleSetBook
 from slurm_gha.controller.told import RunReading, is_late
 from slurm_gha.domain.clock import Clock
@@ -34,17 +36,8 @@ LISTING_SPACING = 1.0
 
 
 @dataclass(slots=True)
-class _Repository:
-    jobs: tuple[Job, ...] = ()
-    at: float | None = None
-    error: str | None = None
-
-
-@dataclass(slots=True)
 class _ScopeReading:
-    repositories: dict[str, _Repository] = field(default_factory=dict)
-    listed_at: float | None = None
-    listed_error: str | None = None
+    repositories: Repositories
     runners: dict[str, Registration] = field(default_factory=dict)
     runners_at: float | None = None
     runners_error: str | None = None
@@ -77,7 +70,9 @@ class Observer:
         self._journal = journal
         self._clock = clock
         self._bus = bus
-        self._readings = {name: _ScopeReading() for name in scopes}
+        self._readings = {
+            name: _ScopeReading(Repositories(scope, clock, partial(self._read, name))) for name, scope in scopes.items()
+        }
         self.news = News()
         self.origins = scale_sets.origins if scale_sets is not None else Origins(clock)
         self._slurm_jobs: dict[int, SlurmJob] = {}
@@ -169,40 +164,25 @@ class Observer:
         self._announce(scope, reading)
 
     async def look_at_jobs(self, scope: str, repositories: Iterable[str] | None = None) -> None:
-        """Read the queued and running jobs of some repositories of a scope, or of all of them."""
+        """Read the queued and running jobs of some repositories of a scope, or of those whose turn it is."""
         if scope not in self._listed:
             return
         reading = self._readings[scope]
-        if repositories is None:
-            began = self._clock.now()
-            try:
-                names = await self._scopes[scope].repositories()
-            except GitHubError as error:
-                reading.listed_error = str(error)
-                self._announce(scope, reading)
-                return
-            reading.listed_at, reading.listed_error = began, None
-            reading.repositories = {name: reading.repositories.get(name, _Repository()) for name in names}
+        if repositories is not None:
+            await reading.repositories.look_at(repositories)
         else:
-            names = tuple(name for name in repositories if name in reading.repositories) or ()
-        async with anyio.create_task_group() as group:
-            for name in names:
-                group.start_soon(self._look_at_repository, scope, name)
+            records = self._journal.open_records()
+            ours = {record.repository for record in records if record.scope == scope and record.repository is not None}
+            await reading.repositories.look(ours)
         self._announce(scope, reading)
 
-    async def _look_at_repository(self, scope: str, name: str) -> None:
-        repository = self._readings[scope].repositories[name]
-        began = self._clock.now()
-        try:
-            jobs = await self._scopes[scope].jobs(name)
-        except GitHubError as error:
-            repository.error = str(error)
-        else:
-            repository.jobs, repository.at, repository.error = jobs, began, None
-            self._note_taken(jobs)
-            self._settle_taken_back(scope, name, jobs, began)
-            if self._scale_sets is not None:
-                self.origins.learn(job for job in jobs if self._scale_sets.covers(job))
+    def _read(self, scope: str, repository: str, jobs: tuple[Job, ...], began: float, *, whole: bool) -> None:
+        """What a look at a repository showed; ``whole``: these are all of its jobs."""
+        self._note_taken(jobs)
+        if whole:
+            self._settle_taken_back(scope, repository, jobs, began)
+        if self._scale_sets is not None:
+            self.origins.learn(job for job in jobs if self._scale_sets.covers(job))
 
     # Single runs, and jobs told of unasked: see told.py for how they are merged with the listings
 
@@ -250,8 +230,7 @@ class Observer:
 
     def is_late(self, job: Job, now: float) -> bool:
         """Whether news of a job comes too late to be trusted by itself."""
-        known = self._readings[job.scope].repositories.get(job.repository)
-        listed_at = known.at if known is not None else None
+        listed_at = self._readings[job.scope].repositories.read_at(job.repository)
         return is_late(job, now, self.news.read_at(job.scope, job.repository, job.run_id, listed_at))
 
     def lists(self, scope: str, repository: str) -> bool:
@@ -271,6 +250,8 @@ class Observer:
                     self._journal.online(record.name, now)
                 if registration.busy and record.busy_at is None:
                     self._journal.busy(record.name, now)
+                    if record.repository is not None:
+                        reading.repositories.suspect(record.repository)
         orphans = {(scope, r.id) for r in reading.runners.values() if r.name not in records}
         kept = {key: at for key, at in self._orphans.items() if key[0] != scope or key in orphans}
         self._orphans = {**dict.fromkeys(sorted(orphans), now), **kept}
@@ -303,13 +284,15 @@ class Observer:
 
     def _listed_view(self, scope: str) -> ScopeView:
         reading = self._readings[scope]
-        repositories = reading.repositories.values()
-        times = [repository.at for repository in repositories]
-        # A scope without repositories has been read when that was found out.
-        read = min((at for at in times if at is not None), default=reading.listed_at) if None not in times else None
-        errors = (f"{name}: {r.error}" for name, r in reading.repositories.items() if r.error is not None)
+        repositories = reading.repositories
         return ScopeView(
-            scope, read, reading.runners_at, reading.listed_error or next(errors, None), reading.runners_error
+            scope,
+            repositories.at,
+            reading.runners_at,
+            repositories.error,
+            reading.runners_error,
+            repositories_at=repositories.times(),
+            round_seconds=repositories.round_seconds,
         )
 
     def world(self, *, surplus_since: Mapping[str, float], last_tried: Mapping[str, float], draining: bool) -> World:
@@ -347,9 +330,7 @@ class Observer:
         listed = (
             job
             for scope, reading in self._readings.items()
-            for job in self.news.jobs(
-                scope, {name: (repo.jobs, repo.at) for name, repo in reading.repositories.items()}, now
-            )
+            for job in self.news.jobs(scope, reading.repositories.readings(), now)
         )
         queues = self._scale_sets
         if queues is None:

@@ -12,7 +12,7 @@ from slurm_gha.domain.job import Job
 from slurm_gha.domain.runner import Registration
 from slurm_gha.domain.slurm import SlurmJob
 from slurm_gha.domain.submission import Submission
-from slurm_gha.github.values import Minted
+from slurm_gha.github.values import Minted, Newest
 
 
 class Cluster(Protocol):
@@ -63,6 +63,22 @@ class GitHubScope(Protocol):
 
     async def jobs(self, repository: str) -> tuple[Job, ...]:
         """The jobs of the repository's unfinished runs that are queued or in progress."""
+        ...
+
+    async def newest(self, repository: str) -> Newest:
+        """The jobs of the repository's newest runs, which is cheaper; the answer tells whether these are all."""
+        ...
+
+    def requests(self, repository: str) -> tuple[int, int]:
+        """How many requests ``newest`` and ``jobs`` of the repository probably take."""
+        ...
+
+    async def pushes(self) -> Mapping[str, str]:
+        """The repositories pushed to last, each with a word for when; empty where there is no such list."""
+        ...
+
+    def pace(self, demand: float) -> float:
+        """Requests a second that looking for jobs may take; ``demand`` (the same unit) is what would be used."""
         ...
 
     async def run(self, repository: str, run_id: int) -> tuple[Job, ...]:

@@ -71,24 +71,33 @@ class Reading:
         )
 
 
-def view(scope: str, readings: Collection[Reading]) -> ScopeView:
-    """When a scope's queues last held nothing that was not known here, and what is wrong with one of them."""
+def view(scope: str, readings: Collection[Reading], now: float) -> ScopeView:
+    """When a scope's queues last held nothing that was not known here, and what is wrong with one of them.
+
+    Runners are known as of now: what is removed too late is no error, and what is busy is not removed.
+    """
     times = [reading.quiet_at for reading in readings]
     heard = min((at for at in times if at is not None), default=None) if None not in times else None
     trouble = next((f"scale set {r.name}: {r.trouble}" for r in readings if r.trouble is not None), None)
-    queues = {r.place.pool: ScopeView(scope, r.quiet_at, r.quiet_at, r.trouble, r.trouble) for r in readings}
-    return ScopeView(scope, heard, heard, trouble, trouble, MappingProxyType(queues))
+    queues = {r.place.pool: _view(scope, r.quiet_at, r.trouble, now) for r in readings}
+    return replace(_view(scope, heard, trouble, now), queues=MappingProxyType(queues))
+
+
+def _view(scope: str, heard: float | None, trouble: str | None, now: float) -> ScopeView:
+    return ScopeView(scope, heard, now if heard is not None else None, trouble, trouble)
 
 
 def merged(one: ScopeView, other: ScopeView) -> ScopeView:
     """A scope that is read in two ways is as old as the older reading, and as wrong as either."""
-    return ScopeView(
-        one.name,
-        None if one.jobs_at is None or other.jobs_at is None else min(one.jobs_at, other.jobs_at),
-        None if one.runners_at is None or other.runners_at is None else min(one.runners_at, other.runners_at),
-        one.jobs_error or other.jobs_error,
-        one.runners_error or other.runners_error,
-        {**one.queues, **other.queues},
+    return replace(
+        one,
+        jobs_at=None if one.jobs_at is None or other.jobs_at is None else min(one.jobs_at, other.jobs_at),
+        runners_at=None
+        if one.runners_at is None or other.runners_at is None
+        else min(one.runners_at, other.runners_at),
+        jobs_error=one.jobs_error or other.jobs_error,
+        runners_error=one.runners_error or other.runners_error,
+        queues={**one.queues, **other.queues},
     )
 
 

@@ -365,5 +365,6 @@ class ScaleSetBook:
         )
 
     def view(self, scope: str) -> ScopeView:
-        """When the scope's queues last held nothing that was not known here, and what is wrong with one of them."""
-        return view(scope, [reading for place, reading in self._readings.items() if place.scope == scope])
+        """What the scope's queues tell, and what is wrong with one of them."""
+        readings = [reading for place, reading in self._readings.items() if place.scope == scope]
+        return view(scope, readings, self._clock.now())

@@ -19,6 +19,10 @@ class ScopeView:
     ``jobs_error`` and ``runners_error`` tell why the latest reading failed; while one is set, what is known
     is old, and nothing is taken away because of it. ``queues``: the same for the scale set of each pool that has one;
     what is wrong with one of them is wrong with the scope, but touches no other pool's runners.
+
+    Repositories of a large scope are read at different times. ``jobs_at`` is the oldest of these readings;
+    ``repositories_at`` tells for repositories with queued jobs when they were read (the scope's time holds for others).
+    ``round_seconds``: how old the oldest may get as things are; 0 where all are read at once.
     """
 
     name: str
@@ -27,6 +31,8 @@ class ScopeView:
     jobs_error: str | None = None
     runners_error: str | None = None
     queues: Mapping[str, ScopeView] = field(default_factory=lambda: MappingProxyType({}), hash=False)
+    repositories_at: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    round_seconds: float = 0.0
 
     @property
     def jobs_readable(self) -> bool:

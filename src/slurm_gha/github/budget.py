@@ -11,13 +11,15 @@ import anyio
 
 from slurm_gha.domain.clock import Clock
 from slurm_gha.github.errors import RateLimited
-from slurm_gha.github.pace import Call, Limits, Window, affordable_interval, shortest_interval
+from slurm_gha.github.pace import Call, Limits, Window, affordable_reads, fair_share, steady_reads
 from slurm_gha.github.wire import Rate, Refusal
 
 # The longest wait that is believed, whatever a header says or a clock that was set back suggests: two windows.
 LONGEST_WAIT = 7200.0
 FIRST_PENALTY = 60.0
 LONGEST_PENALTY = 1800.0
+# How much the latest read weighs in the part of the reads that is counted: some hundreds of reads are remembered.
+COUNTED_WEIGHT = 0.005
 # Two answers of one window can show resets a moment apart.
 SAME_WINDOW = 5.0
 
@@ -92,9 +94,8 @@ class Budget:
         self._strikes = 0
         self._struck_at = float("-inf")
         self._in_flight: dict[str, int] = {}
-        self._looks: dict[str, int] = {}
-        self._costs: dict[str, float] = {}
-        self._unaccounted = 0
+        self._demands: dict[str, float] = {}
+        self._counted_part = 0.0
         self._counted = self._uncounted = self._unanswered = self._refused = self._held_back = 0
 
     async def admit(self, call: Call) -> Admission:
@@ -128,9 +129,10 @@ class Budget:
         admission.answered = True
         if counted:
             self._counted += 1
-            self._unaccounted += admission.call is Call.READ
         else:
             self._uncounted += 1
+        if admission.call is Call.READ:
+            self._counted_part += COUNTED_WEIGHT * (counted - self._counted_part)
         self._learn(admission, rate)
         # A success that was under way before the refusal says nothing about what came after it.
         if success and admission.at > self._struck_at:
@@ -152,28 +154,18 @@ class Budget:
         self._blocked[key] = max(until, self._blocked.get(key, 0.0))
         return self._blocked[key]
 
-    def expect(self, look: str, requests: int) -> None:
-        """``look`` (a name) was taken and took so many reads; all looks of a token share its budget.
+    def share(self, reader: str, demand: float) -> float:
+        """Reads a second that ``reader`` (a name) may make by polling; it would like to make ``demand``.
 
-        What was counted since the look before is taken for its cost, evened out over a few looks.
+        All readers of a token share what the minute's points and the hour's budget allow.
         """
-        fresh, self._unaccounted = self._unaccounted, 0
-        self._looks[look] = requests
-        self._costs[look] = 0.6 * self._costs.get(look, float(fresh)) + 0.4 * fresh
-
-    def forget(self, look: str) -> None:
-        """The look is not taken any more."""
-        self._looks.pop(look, None)
-        self._costs.pop(look, None)
-
-    def shortest_interval(self) -> float:
-        """Seconds between two rounds of all looks, at the quickest that minute and hour allow."""
-        quick = shortest_interval(sum(self._looks.values()), self.limits)
+        self._demands[reader] = demand
+        others = (wanted for name, wanted in self._demands.items() if name != reader)
         rate = self._buckets.get(self._bucket_of.get(Call.READ, "core"))
-        if rate is None:
-            return quick
-        cost = sum(self._costs.values())
-        return max(quick, affordable_interval(cost, rate, self.limits, self._clock.now()))
+        allowed = steady_reads(self.limits)
+        if rate is not None:
+            allowed = min(allowed, affordable_reads(self._counted_part, rate, self.limits, self._clock.now()))
+        return fair_share(demand, others, allowed)
 
     def snapshot(self) -> BudgetSnapshot:
         now = self._clock.now()

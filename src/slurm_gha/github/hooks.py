@@ -28,6 +28,15 @@ class Caller(Protocol):
         ...
 
 
+class AppCaller(Caller, Protocol):
+    """Calls as an App; :class:`slurm_gha.github.app.App` fits."""
+
+    @property
+    def issuer(self) -> str:
+        """The App's client id or App id."""
+        ...
+
+
 class TokenCaller:
     """Calls by the scope's own token."""
 
@@ -46,13 +55,17 @@ class NoHook(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """A hook; ``path`` is what its calls begin with. ``events`` and ``url`` are empty where they were not read."""
+    """A hook; ``path`` is what its calls begin with. ``events`` and ``url`` are empty where they were not read.
+
+    ``shared``: what it is known by where several scopes may have it, as an App's; empty for a scope's own.
+    """
 
     path: str
     url: str = ""
     events: tuple[str, ...] = ()
     active: bool = True
     content_type: str = ""
+    shared: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +91,9 @@ class Hooks:
     ``hook_id`` is the number of the hook, where it was configured; otherwise it is known by where it points.
     """
 
-    def __init__(self, scope: Scope, caller: Caller, *, app: Caller | None = None, hook_id: int | None = None) -> None:
+    def __init__(
+        self, scope: Scope, caller: Caller, *, app: AppCaller | None = None, hook_id: int | None = None
+    ) -> None:
         self._scope = scope
         self._caller = caller
         self._app = app
@@ -130,12 +145,13 @@ class Hooks:
                 break
         return None
 
-    async def _find_app(self, app: Caller) -> Hook:
+    async def _find_app(self, app: AppCaller) -> Hook:
         config = _object(wire.decode(await app.call("GET", "/app/hook/config")))
         url = str(config.get("url") or "")
         if urlsplit(url).path.rstrip("/").rpartition("/")[0] + "/" != path_of(""):
             raise NoHook(f"the App's webhook URL does not end with {path_of(self._scope.name)}; set it in its settings")
-        return Hook("/app/hook", url, content_type=str(config.get("content_type") or ""))
+        shared = f"GitHub App {app.issuer} of {self._scope.api_url}"
+        return Hook("/app/hook", url, content_type=str(config.get("content_type") or ""), shared=shared)
 
     def _caller_of(self, hook: Hook) -> Caller:
         return self._app if self._app is not None and hook.path == "/app/hook" else self._caller

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -46,21 +48,37 @@ class Limits:
         return min(self.reserve, limit // 10)
 
 
-def shortest_interval(requests: int, limits: Limits) -> float:
-    """Seconds between two rounds of ``requests`` reads each, so that polling takes its share of the points at most."""
-    return requests * 60.0 / (limits.points_per_minute * POLL_SHARE)
+def steady_reads(limits: Limits) -> float:
+    """Reads a second that all polling of a token may make together: its share of the points."""
+    return limits.points_per_minute * POLL_SHARE / 60.0
 
 
-def affordable_interval(cost: float, rate: Rate, limits: Limits, now: float) -> float:
-    """Seconds between two rounds of ``cost`` counted reads each, so that the bucket lasts until its reset.
+def affordable_reads(counted: float, rate: Rate, limits: Limits, now: float) -> float:
+    """Reads a second that make the bucket last until its reset, where ``counted`` (0 to 1) of them are counted.
 
-    While more than half of the bucket is left this asks for nothing: work comes in bursts.
+    While more than half of the bucket is left, or nothing is counted, there is none (infinity): work comes in bursts.
     """
     left = rate.remaining - limits.reserve_of(rate.limit)
     time_left = rate.reset - now
-    if rate.remaining * 2 > rate.limit or not 0 < time_left <= 3600.0:
-        return 0.0
-    return time_left if left <= cost else cost * time_left / left
+    if rate.remaining * 2 > rate.limit or not 0 < time_left <= 3600.0 or counted <= 0:
+        return math.inf
+    return max(0, left) / time_left / counted
+
+
+def fair_share(demand: float, others: Iterable[float], rate: float) -> float:
+    """What one of several that draw on ``rate`` may have: those that want little get it, the rest is shared equally.
+
+    At least its equal part, even where it wants less: a demand may grow. All are in the same unit, e.g. reads a second.
+    """
+    demands = sorted([demand, *others])
+    left, level = rate, math.inf
+    for position, each in enumerate(demands):
+        equal = left / (len(demands) - position)
+        if each > equal:
+            level = equal
+            break
+        left -= each
+    return max(min(demand, level), rate / len(demands))
 
 
 class Window:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 from slurm_gha.domain.job import Job, JobStatus, Origin
@@ -45,6 +46,19 @@ class Run:
     origin: Origin | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The newest runs of a repository: the unfinished ones, and from which id to which the page reaches.
+
+    ``oldest`` and ``newest`` are 0 on an empty page; ``length`` is how many runs it holds.
+    """
+
+    unfinished: tuple[Run, ...]
+    oldest: int
+    newest: int
+    length: int
+
+
 def is_repository(name: str) -> bool:
     """Whether ``name`` is an ``owner/name`` that may stand in a URL."""
     return _REPOSITORY.fullmatch(name) is not None
@@ -52,11 +66,11 @@ def is_repository(name: str) -> bool:
 
 def runs(value: Any) -> Listing[Run]:
     """A page of ``GET /repos/{owner}/{repo}/actions/runs``."""
-    return _listing(
-        value,
-        "workflow_runs",
-        lambda item: Run(_id(item, "id"), _optional_text(item, "created_at") or "", origin(item)),
-    )
+    return _listing(value, "workflow_runs", _run)
+
+
+def _run(item: dict[str, Any]) -> Run:
+    return Run(_id(item, "id"), _optional_text(item, "created_at") or "", origin(item))
 
 
 def origin(run: dict[str, Any]) -> Origin:
@@ -83,6 +97,18 @@ def _same_repository(head: Any, base: Any) -> bool:
         return numbers[0] == numbers[1]
     names = _optional_text(head, "full_name"), _optional_text(base, "full_name")
     return names[0] is not None and names[1] is not None and names[0].lower() == names[1].lower()
+
+
+def page(value: Any) -> Listing[Page]:
+    """The first page of ``GET /repos/{owner}/{repo}/actions/runs`` without a filter, in short: as a list of one.
+
+    A run whose status is a new word, or is missing, passes for unfinished: unknown is not gone.
+    """
+    read = _listing(value, "workflow_runs", lambda item: (_run(item), item.get("status") != "completed"))
+    ids = [run.id for run, _ in read.items]
+    unfinished = tuple(run for run, open_ in read.items if open_)
+    raw = value["workflow_runs"]
+    return Listing((Page(unfinished, min(ids, default=0), max(ids, default=0), len(raw)),), read.notes, read.total)
 
 
 def jobs(value: Any, *, scope: str, repository: str, run_id: int, seen_at: float) -> Listing[Job]:
@@ -150,6 +176,15 @@ def repositories(value: Any) -> Listing[str]:
         if not is_repository(name):
             raise ValueError("full_name is no owner/name")
         return name.lower()
+
+    return _listing({"repositories": value}, "repositories", one)
+
+
+def pushes(value: Any) -> Listing[tuple[str, str]]:
+    """A page of ``GET /orgs/{org}/repos``: each repository (lower-case) with GitHub's own text of its last push."""
+
+    def one(item: dict[str, Any]) -> tuple[str, str]:
+        return _text(item, "full_name").lower(), _optional_text(item, "pushed_at") or ""
 
     return _listing({"repositories": value}, "repositories", one)
 
@@ -223,7 +258,13 @@ def _labels(value: Any) -> Labels:
     # A job whose labels are unreadable must not pass for one that any runner may take.
     if not isinstance(value, list) or not all(isinstance(label, str) for label in value):
         raise ValueError("labels is no list of texts")
-    return normalise(sound(label) for label in value)
+    return _label_set(tuple(value))
+
+
+@lru_cache(maxsize=1024)
+def _label_set(labels: tuple[str, ...]) -> Labels:
+    """One set for all the jobs that ask for the same: ten thousand jobs hardly have more than some dozens."""
+    return normalise(sound(label) for label in labels)
 
 
 def _time(item: dict[str, Any], key: str) -> float | None:

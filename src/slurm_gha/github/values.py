@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from slurm_gha.domain.job import Job
 from slurm_gha.domain.secret import Secret
 
 
@@ -14,6 +15,14 @@ class Minted:
 
     registration_id: int
     config: Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """The jobs of a repository's newest runs. ``complete``: these are all of its queued and running jobs."""
+
+    jobs: tuple[Job, ...]
+    complete: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from slurm_gha.domain.job import JobStatus
+from slurm_gha.domain.job import Job, JobStatus
 from slurm_gha.domain.labels import Labels, satisfies
 from slurm_gha.domain.pool import Policy
 from slurm_gha.domain.runner import Runner
@@ -22,7 +22,9 @@ LISTING_LAG = 5.0
 CLOCK_DIFFERENCE = 1.0
 
 
-Oldest = Mapping[tuple[str, Labels], float]
+# For the queued jobs of a scope and label set: times of their listings, ascending, each with the creation (seconds
+# since the epoch) of the oldest job that was listed by then; a time is left out where it brings no older job.
+Oldest = Mapping[tuple[str, Labels], tuple[tuple[float, float], ...]]
 
 
 class Rank(Enum):
@@ -108,28 +110,53 @@ def _unidentified_job(runner: Runner, world: World, oldest: Oldest, now: float) 
         busy_at = _ended_unseen_at(runner)
     if busy_at is None:
         return registration is not None and registration.busy
-    view = view_of(runner, world)
-    listed_since = view.jobs_at is not None and view.jobs_at > busy_at + LISTING_LAG
-    return not listed_since and now - busy_at < UNIDENTIFIED_JOB and _may_be_listed(runner, oldest, busy_at)
+    return now - busy_at < UNIDENTIFIED_JOB and _may_be_listed(runner, oldest, busy_at)
 
 
 def _may_be_listed(runner: Runner, oldest: Oldest, busy_at: float) -> bool:
-    """Whether some job that still looks queued can be the one it took: none that was created later can."""
+    """Whether some job that still looks queued can be the one it took.
+
+    None that was created later can, and none whose repository was listed since: there it would be in progress.
+    """
     scope, offered = runner.record.scope, runner.record.labels
     return any(
-        created <= busy_at + CLOCK_DIFFERENCE and where == scope and satisfies(offered, wanted)
-        for (where, wanted), created in oldest.items()
+        where == scope
+        and satisfies(offered, wanted)
+        and any(
+            created <= busy_at + CLOCK_DIFFERENCE and listed_at <= busy_at + LISTING_LAG for listed_at, created in steps
+        )
+        for (where, wanted), steps in oldest.items()
     )
 
 
 def oldest_queued(world: World) -> Oldest:
-    """When the oldest queued job of each scope and label set was created (seconds since the epoch)."""
-    oldest: dict[tuple[str, Labels], float] = {}
+    """The oldest queued job of each scope and label set, by when it was listed."""
+    by_listing: dict[tuple[str, Labels], dict[float, float]] = {}
     for job in world.jobs:
         if job.status is JobStatus.QUEUED:
-            key = (job.scope, job.labels)
-            oldest[key] = min(job.created_at, oldest.get(key, job.created_at))
-    return oldest
+            listed_at = _listed_at(job, world)
+            times = by_listing.setdefault((job.scope, job.labels), {})
+            times[listed_at] = min(job.created_at, times.get(listed_at, job.created_at))
+    return {key: _steps(times) for key, times in by_listing.items()}
+
+
+def _steps(times: Mapping[float, float]) -> tuple[tuple[float, float], ...]:
+    steps: list[tuple[float, float]] = []
+    for listed_at, created in sorted(times.items()):
+        if not steps or created < steps[-1][1]:
+            steps.append((listed_at, created))
+    return tuple(steps)
+
+
+def _listed_at(job: Job, world: World) -> float:
+    """When the job's repository, or its scale set's queue, was last read; minus infinity where it never was."""
+    view = world.scopes.get(job.scope)
+    if view is None:
+        return float("-inf")
+    if job.scale_set is not None:
+        view = view.of(job.scale_set, scale_set=True)
+    at = view.repositories_at.get(job.repository, view.jobs_at)
+    return float("-inf") if at is None else at
 
 
 def _ended_unseen_at(runner: Runner) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection
 
 import anyio
 
@@ -17,29 +17,27 @@ def next_interval(
     busy_interval: float,
     idle_interval: float,
     linger: float,
-    shortest: float = 0.0,
 ) -> float:
     """Seconds from one look at a scope to the next.
 
     ``active_at``: when there last was work (None: never); within ``linger`` seconds of it the interval is the busy one.
-    ``shortest``: what the token's pace allows; it stretches either interval.
     """
     lately = active_at is not None and 0 <= now - active_at <= linger
-    return max(busy_interval if lately else idle_interval, shortest)
+    return busy_interval if lately else idle_interval
 
 
 class PollSource:
     """Hints at each scope in turn, quickly while there is work or there was lately, slowly when idle.
 
-    ``scopes`` maps a scope's name to the shortest interval (seconds) that its token's pace allows, asked each time.
-    ``active`` tells whether there is work now. Intervals and ``linger`` are seconds.
+    ``active`` tells whether there is work now. Intervals and ``linger`` are seconds. What is read at a look is not its
+    concern: where a token's pace does not allow to read all of a scope, the controller chooses.
 
     Losing time (a suspended machine, a clock set back) never makes it hint more often than it should.
     """
 
     def __init__(
         self,
-        scopes: Mapping[str, Callable[[], float]],
+        scopes: Collection[str],
         clock: Clock,
         *,
         busy_interval: float,
@@ -63,8 +61,8 @@ class PollSource:
             for position, scope in enumerate(self._scopes):
                 group.start_soon(self._watch, scope, self._busy_interval * position / len(self._scopes), nudge)
 
-    def interval(self, scope: str) -> float:
-        """Seconds between looks at the scope, as things stand."""
+    def interval(self) -> float:
+        """Seconds between two looks at a scope, as things stand."""
         now = self._clock.now()
         if self._active():
             self._active_at = now
@@ -74,7 +72,6 @@ class PollSource:
             busy_interval=self._busy_interval,
             idle_interval=self._idle_interval,
             linger=self._linger,
-            shortest=self._scopes[scope](),
         )
 
     async def _watch(self, scope: str, offset: float, nudge: Callable[[Hint], None]) -> None:
@@ -82,7 +79,7 @@ class PollSource:
         waited = -offset  # scopes are spread over the interval from the second look on
         while True:
             # Waiting in short stretches: when work turns up, the interval that is under way shortens.
-            left = self.interval(scope) - waited
+            left = self.interval() - waited
             if left < 0.001:
                 nudge(Hint(scope))
                 waited = 0.0

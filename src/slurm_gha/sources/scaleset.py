@@ -202,11 +202,11 @@ class ScaleSetSource:
             message = await self._next(place, last, woken)
             await self._acquire(place, message)
             self._book.heard(place, message)
+            woken()
             if message is not None:
                 number = message.id
                 await self._in_session(place, lambda s, n=number: self._client(place).acknowledge(s, n))  # type: ignore[misc]
                 last = number
-            woken()
 
     # The scale set
 

@@ -34,16 +34,50 @@ class Book(Protocol):
 
     def knows(self, guid: str) -> bool: ...
 
-    def caught_up(self, scope: str) -> float | None: ...
+    def caught_up(self, whose: str) -> float | None: ...
 
-    def set_caught_up(self, scope: str, at: float) -> None: ...
+    def set_caught_up(self, whose: str, at: float) -> None: ...
+
+
+class Sharers:
+    """Which scopes have found that they share a hook, as several may an App's: one of them catches up for all."""
+
+    def __init__(self) -> None:
+        self._scopes: dict[str, list[str]] = {}
+
+    def join(self, shared: str, scope: str) -> tuple[str, ...]:
+        """All who share the hook, the scope among them; the first is the one that catches up."""
+        scopes = self._scopes.setdefault(shared, [])
+        if scope not in scopes:
+            scopes.append(scope)
+        return tuple(scopes)
+
+    def leave(self, scope: str) -> None:
+        """The scope cannot use its hook: the next one's turn."""
+        for scopes in self._scopes.values():
+            if scope in scopes:
+                scopes.remove(scope)
 
 
 class CatchUp:
-    """Asks, for one scope, for deliveries that never got through: at the start, then every ``interval`` seconds."""
+    """Asks, for one scope, for deliveries that never got through: at the start, then every ``interval`` seconds.
 
-    def __init__(self, scope: str, hooks: HookDesk, book: Book, clock: Clock, bus: Bus, *, interval: float) -> None:
+    Scopes with the same ``sharers`` do not ask for the same delivery of a hook that they share.
+    """
+
+    def __init__(
+        self,
+        scope: str,
+        hooks: HookDesk,
+        book: Book,
+        clock: Clock,
+        bus: Bus,
+        *,
+        interval: float,
+        sharers: Sharers | None = None,
+    ) -> None:
         self._scope = scope
+        self._sharers = Sharers() if sharers is None else sharers
         self._hooks = hooks
         self._book = book
         self._clock = clock
@@ -60,6 +94,7 @@ class CatchUp:
                 self._told = ""
             except (Forbidden, NotFound, NoHook) as error:
                 self._hook = None
+                self._sharers.leave(self._scope)
                 self._complain(type(error).__name__, str(error))
             except GitHubError:
                 pass  # the next turn begins where the last one that worked ended
@@ -67,13 +102,20 @@ class CatchUp:
 
     async def turn(self, nudge: Callable[[Hint], None]) -> None:
         """Read the history since the last turn, and have sent again what was missed. Raises GitHubError and NoHook."""
-        now = self._clock.now()
-        known = self._book.caught_up(self._scope)
-        # Before the first turn of all there is nothing to catch up with: the first look at the scope shows what waits.
-        since = max(now - self._interval if known is None else known, now - HISTORY)
         if self._hook is None:
             self._hook = await self._hooks.find()
-        attempts = await self._hooks.attempts(self._hook, since)
+        shared = self._hook.shared
+        # What was lost goes to the hook's URL whoever asks for it, and from there to the scope of its repository.
+        scopes = self._sharers.join(shared, self._scope) if shared else (self._scope,)
+        if scopes[0] == self._scope:
+            await self._catch_up(self._hook, scopes, nudge)
+
+    async def _catch_up(self, hook: Hook, scopes: tuple[str, ...], nudge: Callable[[Hint], None]) -> None:
+        now, whose = self._clock.now(), hook.shared or self._scope
+        known = self._book.caught_up(whose)
+        # Before the first turn of all there is nothing to catch up with: the first look at the scope shows what waits.
+        since = max(now - self._interval if known is None else known, now - HISTORY)
+        attempts = await self._hooks.attempts(hook, since)
         settled = [attempt for attempt in attempts if attempt.at <= now - UNDER_WAY]
         lost = [attempt for attempt in missed(attempts) if not self._book.knows(attempt.guid)]
         lost = [attempt for attempt in lost if attempt.at <= now - UNDER_WAY]
@@ -81,12 +123,13 @@ class CatchUp:
         if lost:
             self._bus.emit(DeliveriesMissed(at=now, scope=self._scope, missed=len(lost), asked=len(again)))
         if len(lost) > len(again):
-            nudge(Hint(self._scope))
+            for scope in scopes:
+                nudge(Hint(scope))
         for attempt in again:
-            await self._hooks.repeat(self._hook, attempt)
+            await self._hooks.repeat(hook, attempt)
         # Those asked for again show up as new tries, by which the next turn sees whether they got through.
         reached = max((attempt.at for attempt in settled), default=since)
-        self._book.set_caught_up(self._scope, max(since, reached))
+        self._book.set_caught_up(whose, max(since, reached))
 
     def _complain(self, kind: str, reason: str) -> None:
         if kind != self._told:

@@ -56,14 +56,14 @@ class DeliveryBook:
         """When the last delivery of each scope was taken."""
         return {row["scope"]: row["at"] for row in self._journal.select("last_deliveries")}
 
-    def caught_up(self, scope: str) -> float | None:
-        """Up to when GitHub's history of the scope's deliveries has been read, by GitHub's clock."""
-        written = self._journal.meta(f"deliveries read of {scope}")
+    def caught_up(self, whose: str) -> float | None:
+        """Up to when GitHub's history of a scope's or an App's deliveries has been read, by GitHub's clock."""
+        written = self._journal.meta(f"deliveries read of {whose}")
         return None if written is None else float(written)
 
-    def set_caught_up(self, scope: str, at: float) -> None:
+    def set_caught_up(self, whose: str, at: float) -> None:
         """The history has been read up to then."""
-        self._journal.set_meta(f"deliveries read of {scope}", repr(at))
+        self._journal.set_meta(f"deliveries read of {whose}", repr(at))
 
     def told(self, now: float) -> list[Told]:
         """What still counts after a restart: what was told of jobs that have not ended, or only just."""

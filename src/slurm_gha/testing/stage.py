@@ -31,6 +31,7 @@ from slurm_gha.domain.secret import Secret
 from slurm_gha.observe.status import Status, StatusError
 from slurm_gha.observe.status import read as read_status
 from slurm_gha.testing.github.app import create_app
+from slurm_gha.testing.github.apps import SimApp, new_key
 from slurm_gha.testing.github.faults import Faults
 from slurm_gha.testing.github.limits import Limits
 from slurm_gha.testing.github.runner_routes import routes as runner_routes
@@ -44,6 +45,8 @@ from slurm_gha.testing.runner import directory
 
 INSTALLATION = "stage"
 TOKEN = "ghp_StageTokenThatMustNeverBeSeenAnywhere00"  # noqa: S105 - the simulator's own
+
+APP_PERMISSIONS = {"actions": "read", "administration": "write", "organization_self_hosted_runners": "write"}
 
 
 class StageError(Exception):
@@ -72,6 +75,7 @@ class Stage:
     ``control_token`` opens the simulated GitHub's control routes; ``routes`` makes further ones, for pages.
     ``sources``: where the service hears of jobs, in the configuration's words; with "webhook", the organisation has a
     hook that points at the service.
+    ``app``: the service signs in as a GitHub App that is installed on the organisation; the hook is the App's then.
     ``listening``: a socket by which runners reach GitHub where they do not see this machine's loopback interface.
     """
 
@@ -88,8 +92,11 @@ class Stage:
         routes: Callable[[GitHub], Sequence[BaseRoute]] | None = None,
         listening: socket.socket | None = None,
         sources: Sequence[str] = ("poll",),
+        app: bool = False,
     ) -> None:
         self.sources = tuple(sources)
+        self._as_app = app
+        self.app: SimApp | None = None
         self._listening = listening
         self._shared = slurm
         self._control_token = control_token
@@ -134,7 +141,8 @@ class Stage:
     def _end_runners(self) -> None:
         """Runners that are still there end now: what they write would outlast the removal of their directories."""
         if names := self.live_slurm_jobs():
-            self.slurm.run("scancel", f"--name={','.join(names)}", check=False)
+            for name in names:  # scancel takes one name at a time, and is silent about a list
+                self.slurm.run("scancel", f"--name={name}", check=False)
             self.until(lambda: not self.live_slurm_jobs(), 15, "all runners have ended")
         end_processes(processes_of([str(self.node_dir)]))
 
@@ -154,23 +162,38 @@ class Stage:
         self.runner_dir = self.base / "actions-runner"
         directory.build(self.runner_dir)
         self.token_file = self.base / "token"
-        self.token_file.write_text(TOKEN + "\n")
-        self.token_file.chmod(0o600)
-        os.chown(self.token_file, self.slurm.uid, self.slurm.gid)
+        self.write_secret(self.token_file, TOKEN + "\n")
+        if self._as_app:
+            self._set_up_app()
         self.port = free_port()
         if "webhook" in self.sources:
             self._set_up_webhook()
         self.write_config()
 
     def _set_up_webhook(self) -> None:
-        """The organisation's hook, which is told over real sockets, and its secret."""
+        """The organisation's or the App's hook, which is told over real sockets, and its secret."""
         secret = os.urandom(20).hex()
-        self.webhook_secret_file.write_text(secret + "\n")
-        self.webhook_secret_file.chmod(0o600)
-        os.chown(self.webhook_secret_file, self.slurm.uid, self.slurm.gid)
+        self.write_secret(self.webhook_secret_file, secret + "\n")
+        owner = f"orgs/{self.owner}" if self.app is None else f"app/{self.app.id}"
         hooks = self.github.hooks
         self._stack.enter_context(SenderThread(hooks.outbox, self.clock))
-        self.hook = hooks.add(f"orgs/{self.owner}", f"http://127.0.0.1:{self.port}/v1/webhooks/lab", secret=secret)
+        self.hook = hooks.add(owner, f"http://127.0.0.1:{self.port}/v1/webhooks/lab", secret=secret)
+
+    def _set_up_app(self) -> None:
+        """An App on the organisation, with the permissions that the documentation asks for, and its private key."""
+        private_key, public_key = new_key()
+        apps = self.github.apps
+        self.app = apps.add("stage", public_key, owner=self.owner, permissions=APP_PERMISSIONS)
+        apps.install(self.app.id, self.owner)
+        self.write_secret(self.key_file, private_key)
+
+    def write_secret(self, path: Path, text: str) -> None:
+        """A file that the service's user alone may read, from its first moment on; it replaces one of that name."""
+        new = path.with_name(f".{path.name}.new")
+        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            os.fchown(file.fileno(), self.slurm.uid, self.slurm.gid)
+            file.write(text)
+        new.replace(path)
 
     def _must_be_able_to_run(self) -> None:
         """The cluster's user runs the service and the runners: with this Python, from this checkout."""
@@ -220,6 +243,10 @@ class Stage:
         return self.base / "service.log"
 
     @property
+    def key_file(self) -> Path:
+        return self.base / "app.pem"
+
+    @property
     def webhook_secret_file(self) -> Path:
         return self.base / "webhook-secret"
 
@@ -257,9 +284,12 @@ class Stage:
             "name": "lab",
             "url": f"https://github.com/{self.owner}",
             "api_url": self.url,
-            "token_file": str(self.token_file),
             "sources": list(self.sources),
         }
+        if self.app is None:
+            scope["token_file"] = str(self.token_file)
+        else:
+            scope |= {"app_id": self.app.client_id, "private_key_file": str(self.key_file)}
         if "webhook" in self.sources:
             scope["webhook_secret_file"] = str(self.webhook_secret_file)
         lines += ["[[scope]]", *(f"{key} = {_toml(value)}" for key, value in scope.items()), ""]

@@ -23,6 +23,8 @@ class Reading:
     at: float | None
     error: str | None = None
     recent: float | None = None
+    slack: float = 0.0
+    """Seconds by which it may be older than others: a large scope is read in turns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +53,8 @@ class Health:
         longer = {name: max(recent, seconds) for name, seconds in (slower or {}).items()}
         readings = [Reading("Slurm", slurm.at, slurm.error)]
         for name, view in sorted(scopes.items()):
-            given = longer.get(name)
-            readings.append(Reading(f"jobs of GitHub scope {name}", view.jobs_at, view.jobs_error, given))
+            given, slack = longer.get(name), view.round_seconds
+            readings.append(Reading(f"jobs of GitHub scope {name}", view.jobs_at, view.jobs_error, given, slack))
             readings.append(Reading(f"runners of GitHub scope {name}", view.runners_at, view.runners_error, given))
         return cls(now, tuple(readings), recent)
 
@@ -66,7 +68,7 @@ class Health:
 
     def _problem(self, reading: Reading) -> str | None:
         recent = self.recent if reading.recent is None else reading.recent
-        if reading.at is not None and self.now - reading.at <= recent:
+        if reading.at is not None and self.now - reading.at <= recent + reading.slack:
             return None
         since = "never read yet" if reading.at is None else f"not read for {self.now - reading.at:.0f} s"
         because = f": {_clean(reading.error)}" if reading.error else ""

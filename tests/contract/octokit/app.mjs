@@ -1,9 +1,9 @@
 // Signs in as a GitHub App with GitHub's own client, and uses an installation. Prints one JSON object of what came back.
-// Usage: node app.mjs BASE_URL APP_ID ORGANISATION   (the private key comes in the environment as PRIVATE_KEY)
+// Usage: node app.mjs BASE_URL APP_ID ORGANISATION HOOK_URL   (the private key comes in the environment as PRIVATE_KEY)
 import { App } from "@octokit/app";
 import { Octokit } from "@octokit/rest";
 
-const [baseUrl, appId, org] = process.argv.slice(2);
+const [baseUrl, appId, org, hookUrl] = process.argv.slice(2);
 const silent = { debug() {}, info() {}, warn() {}, error() {} };
 const app = new App({ appId, privateKey: process.env.PRIVATE_KEY, Octokit: Octokit.defaults({ baseUrl, log: silent }) });
 
@@ -17,6 +17,15 @@ found.repositories = [];
 for await (const { repository } of app.eachRepository.iterator()) {
   found.repositories.push(repository.full_name);
 }
+const apps = app.octokit.rest.apps;
+// The method of that name would take the hook's URL for the one to call.
+const config = { url: hookUrl, content_type: "json", secret: "octokit's secret" };
+found.hook = (await app.octokit.request("PATCH /app/hook/config", { data: config })).data.secret;
+found.pointsAt = (await apps.getWebhookConfigForApp()).data.url;
+let delivered = [];
+while (delivered.length === 0) delivered = (await apps.listWebhookDeliveries()).data;
+found.delivered = delivered.map((each) => each.event);
+found.redelivered = (await apps.redeliverWebhookDelivery({ delivery_id: delivered[0].id })).status;
 const { data: installation } = await app.octokit.rest.apps.getOrgInstallation({ org });
 const octokit = await app.getInstallationOctokit(installation.id);
 const [owner, repo] = found.repositories[0].split("/");

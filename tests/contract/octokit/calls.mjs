@@ -1,8 +1,8 @@
 // The calls that slurm-gha makes, made by GitHub's own client. Prints one JSON object of what came back.
-// Usage: node calls.mjs BASE_URL OWNER REPO RUN_ID   (the token comes in the environment as GITHUB_TOKEN)
+// Usage: node calls.mjs BASE_URL OWNER REPO RUN_ID HOOK_URL   (the token comes in the environment as GITHUB_TOKEN)
 import { Octokit } from "@octokit/rest";
 
-const [baseUrl, owner, repo, run] = process.argv.slice(2);
+const [baseUrl, owner, repo, run, hookUrl] = process.argv.slice(2);
 const run_id = Number(run);
 const silent = { debug() {}, info() {}, warn() {}, error() {} };
 const octokit = new Octokit({ auth: process.env.GITHUB_TOKEN, baseUrl, log: silent });
@@ -61,6 +61,40 @@ for (const [name, actions] of [
     registration: (await call("createRegistrationToken")).data.token.length > 20,
     removal: (await call("createRemoveToken")).data.token.length > 20,
     removed: await refused(octokit.rest.actions[`deleteSelfHostedRunnerFrom${name.slice(3)}`]({ ...actions, runner_id })),
+  };
+}
+
+async function deliveries(list, number) {
+  for (let tries = 0; tries < 200; tries++) {
+    const { data } = await list();
+    if (data.length >= number) return data;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  return [];
+}
+
+for (const [name, place] of [
+  ["repos", here],
+  ["orgs", { org: owner }],
+]) {
+  const api = octokit.rest[name];
+  const config = { url: hookUrl, content_type: "json", secret: "octokit's secret" };
+  const made = await api.createWebhook({ ...place, name: "web", events: ["workflow_job"], config });
+  const hook = { ...place, hook_id: made.data.id };
+  const list = () => api.listWebhookDeliveries(hook);
+  const [first] = await deliveries(list, 1);
+  const again = await refused(api.redeliverWebhookDelivery({ ...hook, delivery_id: first.id }));
+  const both = await deliveries(list, 2);
+  found[`hooks of ${name}`] = {
+    status: made.status,
+    secret: made.data.config.secret,
+    listed: (await octokit.paginate(api.listWebhooks, place)).map((each) => each.config.url),
+    delivered: { event: first.event, status_code: first.status_code },
+    payload: (await api.getWebhookDelivery({ ...hook, delivery_id: first.id })).data.request.payload.hook_id === hook.hook_id,
+    again,
+    redeliveries: both.map((each) => each.redelivery),
+    oneGuid: new Set(both.map((each) => each.guid)).size === 1,
+    removed: await refused(api.deleteWebhook(hook)),
   };
 }
 

@@ -59,6 +59,7 @@ class Accounts:
             files=dict(files),
             created_at=self.clock.now(),
             private=private,
+            pushed_at=self.clock.now(),
             sha=self.sha(),
             variables=dict(variables or {}),
         )

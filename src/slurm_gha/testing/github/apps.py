@@ -194,6 +194,18 @@ class Apps:
         """The App's installations, oldest first."""
         return [each for each in self.installations.values() if each.app.id == app]
 
+    def told_of(self, repository: Repository) -> list[SimInstallation]:
+        """The installations whose Apps' hooks hear of the repository's jobs.
+
+        Source: docs.github.com, "Webhook events and payloads" (``workflow_job``: Actions, read), "Suspending a GitHub
+        App installation".
+        """
+        return [
+            each
+            for each in self.installations.values()
+            if each.suspended_at is None and "actions" in each.permissions and each.covers(repository)
+        ]
+
     def find(self, app: int, installation: int) -> SimInstallation:
         """An installation of the App itself; others' do not exist for it."""
         found = self.installations.get(installation)

@@ -11,20 +11,20 @@ from slurm_gha.domain.secret import Secret
 from slurm_gha.testing.github import render
 from slurm_gha.testing.github.values import Organisation, Repository, SimJob
 
-INSTALLATION = 61_000_001
 _TARGETS = {"repos": "repository", "orgs": "organization", "app": "integration"}
 
 
 def headers(hook_id: int, owner: str, event: str, body: bytes, secret: Secret | None) -> dict[str, str]:
     """The headers of a delivery, but for its GUID, which the sender adds."""
+    kind, _, target = owner.partition("/")
     found = {
         "content-type": "application/json",
         "user-agent": "GitHub-Hookshot/51a0042",
         "accept": "*/*",
         "x-github-event": event,
         "x-github-hook-id": str(hook_id),
-        "x-github-hook-installation-target-type": _TARGETS[owner.partition("/")[0]],
-        "x-github-hook-installation-target-id": "1",
+        "x-github-hook-installation-target-type": _TARGETS[kind],
+        "x-github-hook-installation-target-id": target if kind == "app" else "1",
     }
     if secret is not None:
         key = secret.reveal().encode()
@@ -33,7 +33,7 @@ def headers(hook_id: int, owner: str, event: str, body: bytes, secret: Secret | 
     return found
 
 
-def workflow_job(url: str, action: str, job: SimJob, *, installation: bool = False) -> dict[str, Any]:
+def workflow_job(url: str, action: str, job: SimJob, *, installation: int | None = None) -> dict[str, Any]:
     """The body of a ``workflow_job`` delivery."""
     item = render.job(url, job)
     if job.status != "in_progress" and job.status != "completed":
@@ -47,15 +47,15 @@ def workflow_job(url: str, action: str, job: SimJob, *, installation: bool = Fal
     }
     if owner.kind == "Organization":
         body["organization"] = organization(url, owner)
-    if installation:
-        body["installation"] = {"id": INSTALLATION, "node_id": f"MDI_{INSTALLATION}"}
+    if installation is not None:
+        body["installation"] = {"id": installation, "node_id": f"MDI_{installation}"}
     return body
 
 
 def ping(url: str, hook_id: int, owner: str, target: str, events: Sequence[str]) -> dict[str, Any]:
     """The body of a ping."""
     kind = {"repos": "Repository", "orgs": "Organization", "app": "App"}[owner.partition("/")[0]]
-    here = f"{url}/{owner}/hooks/{hook_id}"
+    here = f"{url}/app/hook" if kind == "App" else f"{url}/{owner}/hooks/{hook_id}"
     return {
         "zen": "Keep it logically awesome.",
         "hook_id": hook_id,

@@ -1,16 +1,13 @@
-"""The REST calls about webhooks: of repositories, of organisations, and of an App.
-
-An App's calls are made by a token with the permission ``app``, which stands for its JWT.
-"""
+"""The REST calls about webhooks: of repositories, of organisations, and of an App, which signs for itself."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
+from slurm_gha.domain.secret import Secret
 from slurm_gha.testing.github import permissions, render
 from slurm_gha.testing.github.errors import NotThere, Unprocessable
-from slurm_gha.testing.github.hook_bodies import INSTALLATION
 from slurm_gha.testing.github.hooks import Delivery, Hook
 from slurm_gha.testing.github.permissions import Need
 from slurm_gha.testing.github.routing import PER_PAGE, PER_PAGE_LIMIT, Answer, Call, Route, answer, page_of, to_json
@@ -21,7 +18,6 @@ READ_REPOSITORY = Need((*_REPOSITORY_SCOPES, "read:repo_hook"), "repository_hook
 CHANGE_REPOSITORY = Need(_REPOSITORY_SCOPES, "repository_hooks", "write")
 READ_ORGANISATION = Need(("admin:org_hook",), "organization_hooks", "read")
 CHANGE_ORGANISATION = Need(("admin:org_hook",), "organization_hooks", "write")
-AS_APP = Need((), "app", "write")
 
 
 class HookRest:
@@ -34,9 +30,9 @@ class HookRest:
     def routes(self) -> list[Route]:
         """The table of calls."""
         found = [
-            Route("GET", "/app/hook/config", self._app_config),
-            Route("PATCH", "/app/hook/config", self._change_app_config),
-            *self._delivery_routes("/app/hook"),
+            Route("GET", "/app/hook/config", self._app_config, by_app=True),
+            Route("PATCH", "/app/hook/config", self._change_app_config, by_app=True),
+            *self._delivery_routes("/app/hook", by_app=True),
         ]
         for prefix in ("/repos/{owner}/{repo}/hooks", "/orgs/{org}/hooks"):
             found += [
@@ -49,11 +45,12 @@ class HookRest:
             ]
         return found
 
-    def _delivery_routes(self, prefix: str) -> list[Route]:
+    def _delivery_routes(self, prefix: str, *, by_app: bool = False) -> list[Route]:
+        one = f"{prefix}/deliveries/{{delivery_id}}"
         return [
-            Route("GET", f"{prefix}/deliveries", self._deliveries),
-            Route("GET", f"{prefix}/deliveries/{{delivery_id}}", self._delivery),
-            Route("POST", f"{prefix}/deliveries/{{delivery_id}}/attempts", self._repeat),
+            Route("GET", f"{prefix}/deliveries", self._deliveries, by_app=by_app),
+            Route("GET", one, self._delivery, by_app=by_app),
+            Route("POST", f"{one}/attempts", self._repeat, by_app=by_app),
         ]
 
     # Whose hooks
@@ -72,15 +69,13 @@ class HookRest:
                 raise NotThere("Not Found")
             permissions.check_organisation(call.token, login, CHANGE_ORGANISATION if change else READ_ORGANISATION)
             return f"orgs/{login}"
-        if not permissions.has(call.token, AS_APP):
-            raise NotThere("Not Found")
-        return "app"
+        return f"app/{call.token.app}"  # the route is for Apps alone
 
     def _hook(self, call: Call, *, change: bool) -> Hook:
         owner = self._owner(call, change=change)
-        if owner != "app":
+        if "hook_id" in call.parts:
             return self._github.hooks.find(owner, call.number("hook_id"))
-        for hook in self._github.hooks.of("app"):
+        for hook in self._github.hooks.of(owner):
             return hook
         raise NotThere("Not Found")
 
@@ -121,13 +116,15 @@ class HookRest:
         return answer(_config(self._hook(call, change=False)))
 
     def _change_app_config(self, call: Call) -> Answer:
-        self._owner(call, change=True)
-        body = call.json()
-        hooks = self._github.hooks
-        hook = next(iter(hooks.of("app")), None)
+        owner, body = self._owner(call, change=True), call.json()
+        hooks, secret = self._github.hooks, body.get("secret")
+        hook = next(iter(hooks.of(owner)), None)
         if hook is None:
-            hook = hooks.add("app", str(body.get("url", "")), secret=body.get("secret"))
+            hook = hooks.add(owner, str(body.get("url", "")), secret=secret)
         hook.url = str(body.get("url", hook.url))
+        hook.content_type = str(body.get("content_type", hook.content_type))
+        if secret is not None:
+            hook.secret = Secret(str(secret))
         return answer(_config(hook))
 
     # Deliveries
@@ -214,7 +211,7 @@ def render_delivery(found: Delivery) -> dict[str, Any]:
         "status_code": attempted.status_code,
         "event": sent.event,
         "action": sent.action,
-        "installation_id": INSTALLATION if "integration" in sent.headers.values() else None,
+        "installation_id": sent.installation_id,
         "repository_id": sent.repository_id,
         "throttled_at": None,
     }

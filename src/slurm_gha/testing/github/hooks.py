@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from slurm_gha.domain.clock import Clock
 from slurm_gha.domain.secret import Secret
 from slurm_gha.testing.github import hook_bodies
+from slurm_gha.testing.github.apps import Apps
 from slurm_gha.testing.github.errors import NotThere, Unprocessable
 from slurm_gha.testing.github.sending import Attempted, Outbox, Sending
 from slurm_gha.testing.github.values import Repository, SimJob
@@ -45,7 +46,7 @@ class Weather:
 
 @dataclass(slots=True, eq=False)
 class Hook:
-    """A webhook of ``owner``: ``repos/o/r``, ``orgs/o`` (lower case), or ``app``."""
+    """A webhook of ``owner``: ``repos/o/r``, ``orgs/o`` (lower case), or ``app/1001``, the App's."""
 
     id: int
     owner: str
@@ -75,9 +76,10 @@ class Delivery:
 class Hooks:
     """All webhooks, and their history."""
 
-    def __init__(self, clock: Clock, url: str, seed: int = 0) -> None:
+    def __init__(self, clock: Clock, url: str, apps: Apps, seed: int = 0) -> None:
         self._clock = clock
         self._url = url
+        self._apps = apps
         self._chance = random.Random(f"{seed}/webhooks")
         self._ids = itertools.count(FIRST_HOOK)
         self._numbers = itertools.count(FIRST_DELIVERY)
@@ -89,12 +91,13 @@ class Hooks:
     def add(
         self, owner: str, url: str, *, secret: str | None = None, events: Sequence[str] = ("workflow_job",)
     ) -> Hook:
-        """A hook of ``repos/o/r``, ``orgs/o`` or ``app`` (of which there is one); GitHub greets it with a ping."""
+        """A hook of ``repos/o/r``, ``orgs/o`` or an App, ``app/1001``, which has but one; it is greeted with a ping."""
         owner = owner.strip("/").lower()
-        if any(hook.owner == owner and (hook.url == url or owner == "app") for hook in self.hooks.values()):
-            raise Unprocessable(
-                "Hook already exists on this " + ("app" if owner == "app" else owner.split("/")[0][:-1])
-            )
+        kind, _, number = owner.partition("/")
+        if kind == "app" and number not in map(str, self._apps.apps):
+            raise NotThere(f"no App {number}")
+        if any(hook.owner == owner and (hook.url == url or kind == "app") for hook in self.hooks.values()):
+            raise Unprocessable("Hook already exists on this " + kind.removesuffix("s"))
         known = Secret(secret) if secret else None
         hook = Hook(next(self._ids), owner, url, known, tuple(events), self._clock.now())
         self.hooks[hook.id] = hook
@@ -115,7 +118,7 @@ class Hooks:
 
     def ping(self, hook: Hook) -> None:
         """Send a ping."""
-        self._send(hook, "ping", None, hook_bodies.ping(self._url, hook.id, hook.owner, hook.url, hook.events), None)
+        self._send(hook, "ping", None, hook_bodies.ping(self._url, hook.id, hook.owner, hook.url, hook.events))
 
     def on_job(self, what: str, job: SimJob) -> None:
         """A job's status has changed: tell whoever wants to know."""
@@ -123,11 +126,13 @@ class Hooks:
         if action is None or not self.hooks:
             return
         repository = job.repository
-        owners = {f"repos/{repository.full_name.lower()}", f"orgs/{repository.owner.login.lower()}", "app"}
+        installations = {f"app/{each.app.id}": each.id for each in self._apps.told_of(repository)}
+        owners = {f"repos/{repository.full_name.lower()}", f"orgs/{repository.owner.login.lower()}", *installations}
         for hook in list(self.hooks.values()):
             if hook.owner in owners and hook.active and {"workflow_job", "*"} & set(hook.events):
-                body = hook_bodies.workflow_job(self._url, action, job, installation=hook.owner == "app")
-                self._send(hook, "workflow_job", action, body, repository)
+                installation = installations.get(hook.owner)
+                body = hook_bodies.workflow_job(self._url, action, job, installation=installation)
+                self._send(hook, "workflow_job", action, body, repository, installation)
 
     def deliveries(self, hook: Hook) -> list[Delivery]:
         """The tries that can still be listed, newest first."""
@@ -146,7 +151,15 @@ class Hooks:
         again = replace(sending, url=hook.url, due=self._clock.now(), redelivery=True, fails=False)
         self.outbox.put(self._fated(again))
 
-    def _send(self, hook: Hook, event: str, action: str | None, body: object, repository: Repository | None) -> None:
+    def _send(
+        self,
+        hook: Hook,
+        event: str,
+        action: str | None,
+        body: object,
+        repository: Repository | None = None,
+        installation: int | None = None,
+    ) -> None:
         content = json.dumps(body, separators=(",", ":")).encode()
         now = self._clock.now()
         sending = Sending(
@@ -159,6 +172,7 @@ class Hooks:
             body=content,
             headers=hook_bodies.headers(hook.id, hook.owner, event, content, hook.secret),
             repository_id=None if repository is None else repository.id,
+            installation_id=installation,
         )
         weather, chance = self.weather, self._chance
         if weather.vanished and chance.random() < weather.vanished:

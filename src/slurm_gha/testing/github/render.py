@@ -149,7 +149,7 @@ def repository(url: str, found: Repository) -> dict[str, Any]:
         "permissions": {"admin": True, "maintain": True, "push": True, "triage": True, "pull": True},
         "created_at": time(found.created_at),
         "updated_at": time(found.created_at),
-        "pushed_at": time(found.created_at),
+        "pushed_at": time(found.pushed_at),
     }
 
 

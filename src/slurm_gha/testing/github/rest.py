@@ -90,13 +90,15 @@ class Rest:
 
     def _repository_version(self, call: Call) -> Callable[[], object]:
         repository = self._found(call, permissions.SEE_REPOSITORY)
-        return lambda: (repository.version, repository.archived, repository.disabled)
+        return lambda: (repository.version, repository.archived, repository.disabled, repository.pushed_at)
 
     def _repository(self, call: Call) -> Answer:
         return answer(render.repository(self._url, self._found(call, permissions.SEE_REPOSITORY)))
 
     def _repositories_version(self) -> object:
-        return tuple((each.id, each.archived, each.disabled) for each in self._github.repositories.values())
+        return tuple(
+            (each.id, each.archived, each.disabled, each.pushed_at) for each in self._github.repositories.values()
+        )
 
     def _repositories(self, call: Call) -> Answer:
         login = call.parts["org"].lower()
@@ -107,6 +109,11 @@ class Rest:
             for each in self._github.repositories.values()
             if each.owner.login.lower() == login and permissions.sees(call.token, each)
         ]
+        sort = call.query.get("sort", "created")
+        found.sort(key=_REPOSITORY_ORDERS.get(sort, _REPOSITORY_ORDERS["created"]))
+        # By name ascending, by time descending, unless told otherwise (GitHub's documentation of the call).
+        if call.query.get("direction", "asc" if sort == "full_name" else "desc") == "desc":
+            found.reverse()
         kept, paged = _page(call, found)
         fragments = []
         for each in kept:
@@ -259,6 +266,12 @@ class Rest:
         return answer({"token": text, "expires_at": render.time(self._github.clock.now() + HOUR)}, 201)
 
 
+_REPOSITORY_ORDERS: dict[str, Callable[[Repository], tuple[float | str, int]]] = {
+    "created": lambda each: (each.created_at, each.id),
+    "updated": lambda each: (each.created_at, each.id),
+    "pushed": lambda each: (each.pushed_at, each.id),
+    "full_name": lambda each: (each.full_name.lower(), each.id),
+}
 _RUN_FILTERS: dict[str, Callable[[Run], tuple[str | None, ...]]] = {
     "status": lambda run: (run.status, run.conclusion),
     "branch": lambda run: (run.branch,),

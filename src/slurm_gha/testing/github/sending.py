@@ -37,6 +37,7 @@ class Sending:
     body: bytes = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
     repository_id: int | None = None
+    installation_id: int | None = None
     redelivery: bool = False
     fails: bool = False
 

@@ -55,7 +55,7 @@ class GitHub(Accounts):
         self.registration_tokens: dict[str, tuple[str, float]] = {}
         self.version = 0
         self._changed: anyio.Event | None = None
-        self.hooks = Hooks(clock, self.addresses.url, seed)
+        self.hooks = Hooks(clock, self.addresses.url, self.apps, seed)
         self._timers = Timers()
         self._runs = Runs(clock, chance, self._on_job)
         self._runners = Runners(
@@ -125,6 +125,7 @@ class GitHub(Accounts):
         found = self.repository(repository)
         found.files.update(files or {})
         found.sha = sha or self.sha()
+        found.pushed_at = self.clock.now()
         runs = triggers.push(self._runs, found, branch=branch, actor=actor, message=message, changed=tuple(files or ()))
         self._notify()
         return runs

@@ -33,7 +33,7 @@ class Repository:
     """A repository with the files of its default branch. ``version`` grows with every change a listing could show.
 
     ``variables``: what its workflows find in the context ``vars``. ``protected``: environments whose jobs wait for
-    somebody's approval.
+    somebody's approval. ``pushed_at``: of the last push, or its making.
     """
 
     id: int
@@ -47,6 +47,7 @@ class Repository:
     default_branch: str = "main"
     sha: str = "0" * 40
     variables: dict[str, str] = field(default_factory=dict)
+    pushed_at: float = 0.0
     protected: set[str] = field(default_factory=set)
     version: int = 0
     runs: list[int] = field(default_factory=list)
