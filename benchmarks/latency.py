@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import argparse
 import random
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+import secrets
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+import httpx2
+
 from benchmarks.burst import LATENCY, default_intervals
 from benchmarks.table import Aim, Column, keep, say, show
+from slurm_gha.domain.secret import Secret
 from slurm_gha.testing.github.faults import Fault, FaultKind
 from slurm_gha.testing.private_slurm import PrivateSlurm
 from slurm_gha.testing.stage import Stage, StagePool
@@ -48,18 +51,20 @@ COLUMNS = (
 class Source:
     """How a stage is set up for a source of demand.
 
-    ``overrides`` go into the service's configuration. ``beside`` is entered when the stage is up and the service is
-    not yet: what delivers webhooks, for instance. ``aim_ms`` is the p50 that is aimed at; None: none.
+    ``words`` are the scope's ``sources``, ``overrides`` go into the service's configuration. ``aim_ms`` is the p50
+    that is aimed at; None: none.
     """
 
-    overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=default_intervals)
-    beside: Callable[[Stage], AbstractContextManager[object]] = lambda stage: nullcontext()
+    words: tuple[str, ...]
     aim_ms: float | None = None
+    overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=default_intervals)
 
 
 SOURCES: Mapping[str, Source] = {
-    "poll": Source(),
-    # A source that is told of jobs has its entry here, with aim_ms=PUSHED_MS.
+    "poll": Source(("poll",)),
+    "webhook": Source(("poll", "webhook"), PUSHED_MS),
+    "scaleset": Source(("scaleset",), PUSHED_MS),
+    "all": Source(("poll", "webhook", "scaleset"), PUSHED_MS),
 }
 
 
@@ -86,8 +91,7 @@ def main(arguments: Sequence[str]) -> int:
             rows.append(_row(name, measure(slurm, SOURCES[name], options.jobs)))
     aims = [aim for row in rows for aim in _aims(row)]
     show("latency: from a job queued on GitHub to its runner's Slurm job", COLUMNS, rows, aims)
-    if not aims:
-        say("No aim: a poll's latency is its interval (5 s by default while there is work), half of it at the median.")
+    say("No aim for poll: its latency is its interval (5 s by default while there is work), half of it at the median.")
     keep("latency", rows, aims)
     return 0
 
@@ -96,12 +100,19 @@ def measure(slurm: PrivateSlurm, source: Source, jobs: int) -> list[Measured]:
     """So many jobs, one after the other, each a run of its own; a first one, not measured, has the service at work."""
     chance = random.Random(1)
     pool = StagePool("small", ("self-hosted", "linux", "small"), keys={"max_runners": jobs + 1})
-    with Stage(slurm=slurm, pools=[pool], overrides=source.overrides) as stage, source.beside(stage):
+    control = Secret(secrets.token_hex(16))
+    options = {"overrides": source.overrides, "sources": source.words, "control_token": control}
+    headers = {"authorization": f"Bearer {control.reveal()}"}
+    with (
+        Stage(slurm=slurm, pools=[pool], **options) as stage,
+        # Over HTTP, so that it is in GitHub's own thread: what waits there for the job hears of it at once.
+        httpx2.Client(base_url=stage.url, headers=headers, timeout=30.0) as github,
+    ):
         stage.github.add_repository(REPOSITORY, {".github/workflows/latency.yml": WORKFLOW})
         stage.faults.faults.append(Fault(FaultKind.LATENCY, seconds=LATENCY))
         stage.start_service()
         for number in range(jobs + 1):
-            stage.github.push(REPOSITORY)
+            github.post("/_sim/push", json={"repository": REPOSITORY}).raise_for_status()
             if number == 0:
                 stage.until(lambda: _times(stage, "runner_submitted"), PATIENCE, "the first job's runner is submitted")
             pause = stage.clock.now() + chance.uniform(*BETWEEN)
@@ -113,10 +124,19 @@ def measure(slurm: PrivateSlurm, source: Source, jobs: int) -> list[Measured]:
 
 
 def _measured(stage: Stage) -> list[Measured]:
-    """Oldest job first. The log's line of the submission names the job it was made for."""
+    """Oldest job first. The log's line of the submission names the job it was made for.
+
+    A scale set's messages do not tell the number that REST knows a job by: there, the jobs are told apart by their
+    order, since each comes when the one before has been seen to.
+    """
     seen, submitted = _times(stage, "job_seen"), _times(stage, "runner_submitted")
+    jobs = sorted(stage.github.jobs.values(), key=lambda job: job.queued_at)
+    if not seen.keys() & {job.id for job in jobs}:
+        seen, submitted = (
+            dict(zip((job.id for job in jobs), sorted(times.values()), strict=False)) for times in (seen, submitted)
+        )
     found = []
-    for job in sorted(stage.github.jobs.values(), key=lambda job: job.queued_at):
+    for job in jobs:
         if job.id not in seen or job.id not in submitted:
             raise RuntimeError(f"job {job.id} is not in the service's log: {stage.log_end()}")
         found.append(Measured(seen[job.id] - job.queued_at, submitted[job.id] - job.queued_at))
