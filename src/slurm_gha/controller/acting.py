@@ -40,11 +40,8 @@ class Actor:
         """Carry out one round's actions."""
         runners = {runner.name: runner for runner in world.runners}
         for action in plan.actions:
-            match action:
-                case Forget():
-                    self._forget(action, runners.get(action.name))
-                case Adopt():
-                    await self._adopt(action, policy, world)
+            if isinstance(action, Adopt):
+                await self._adopt(action, policy, world)
         await self._take_away(plan, runners, policy)
         await self._submitter.submit([action for action in plan.actions if isinstance(action, Submit)], policy)
         strangers = {orphan.registration.name for orphan in world.orphans} | {stray.name for stray in world.strays}
@@ -55,6 +52,8 @@ class Actor:
         async with anyio.create_task_group() as group:
             for action in plan.actions:
                 match action:
+                    case Forget():
+                        group.start_soon(self._forget, action, runners.get(action.name))
                     case Withdraw():
                         group.start_soon(self._withdrawer.withdraw, action, runners.get(action.name), cancel)
                     case Deregister():
@@ -70,7 +69,9 @@ class Actor:
             now = self._edges.now()
             self._edges.bus.emit(events.StrayCancelled(at=now, name=stray.name, slurm_id=stray.slurm_id))
 
-    def _forget(self, action: Forget, runner: Runner | None) -> None:
+    async def _forget(self, action: Forget, runner: Runner | None) -> None:
+        if runner is not None and not await self._withdrawer.leaves_nothing(runner):
+            return
         self._ledger.close(action.name, action.outcome, action.detail)
         if action.failure and runner is not None:
             reason = f"runner {action.name} {action.outcome}: {action.detail}"

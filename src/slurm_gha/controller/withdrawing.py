@@ -75,6 +75,26 @@ class Withdrawer:
         except SlurmError as error:
             self._emit(events.SlurmUnreadable(at=self._edges.now(), error=str(error)))
 
+    async def leaves_nothing(self, runner: Runner) -> bool:
+        """Whether a runner that is to be forgotten has no registration that nobody would remove.
+
+        Where GitHub lists runners, one that was made by a call whose answer was lost is found again. It does not list
+        those of scale sets, so these are asked for by name.
+        """
+        record, slurm = runner.record, runner.slurm
+        started = slurm is not None and slurm.started_at is not None
+        if not record.scale_set or record.registration_id is not None or not started:
+            return True
+        try:
+            found = await self._edges.registering.find(record.scope, record.name)
+            if found is not None:
+                await self._edges.registering.remove(record.scope, found, scale_set=True)
+        except GitHubError as error:
+            self._emit(events.GitHubUnreadable(at=self._edges.now(), scope=record.scope, error=str(error)))
+            # A scope that is no longer configured can never be asked again.
+            return not self._edges.registering.reaches(record)
+        return True
+
     async def deregister(self, action: Deregister) -> None:
         """Remove the registration of a runner whose Slurm job is over; a busy one is left for another round."""
         self.trying(action.name)
