@@ -6,7 +6,7 @@ The policy is that of the sample configuration, with room for more runners; inte
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -16,18 +16,20 @@ from pathlib import Path
 import anyio
 import httpx2
 
-from slurm_gha.assembly import Assembly, PollPace, assemble
+from slurm_gha.assembly import Assembly, Hooked, PollPace, Queued, assemble
 from slurm_gha.config.loading import examine_text
 from slurm_gha.config.schema import Settings
 from slurm_gha.controller.edges import Edges
 from slurm_gha.controller.loop import Cadence
 from slurm_gha.domain.clock import EventLoopClock
 from slurm_gha.domain.pool import Policy
-from slurm_gha.domain.scope import Scope, ScopeKind
+from slurm_gha.domain.scope import Scope, ScopeKind, Source
 from slurm_gha.domain.secret import Secret
 from slurm_gha.domain.slurm import SlurmJob
 from slurm_gha.domain.submission import Submission
 from slurm_gha.github.client import GitHubClient
+from slurm_gha.github.scaleset.client import ScaleSetClient
+from slurm_gha.github.scaleset.connection import Connection
 from slurm_gha.github.scope import ScopeClient
 from slurm_gha.observe.events import Bus, Event, GitHubUnreadable, JobSeen, SlurmUnreadable, UnexpectedError
 from slurm_gha.store.journal import Journal
@@ -36,9 +38,11 @@ from slurm_gha.testing.github.faults import Fault, FaultKind, Faults
 from slurm_gha.testing.github.limits import Limits
 from slurm_gha.testing.github.runner_routes import routes as runner_routes
 from slurm_gha.testing.github.runners import Behaviour
+from slurm_gha.testing.github.sending import Sender
 from slurm_gha.testing.github.state import GitHub
 from slurm_gha.testing.simulated_slurm import SimulatedSlurm
 from slurm_gha.testing.simulation.node import Node, script_for
+from slurm_gha.testing.simulation.pushed import Pushed
 from slurm_gha.web.app import create_app
 from slurm_gha.web.health import Health
 
@@ -132,11 +136,18 @@ Demand = Callable[[GitHub, EventLoopClock], Coroutine[None, None, None]]
 
 @asynccontextmanager
 async def site(
-    directory: Path, repositories: int, runners: int, *, demand: Demand | None = None, duration: float = DAY
+    directory: Path,
+    repositories: int,
+    runners: int,
+    *,
+    demand: Demand | None = None,
+    duration: float = DAY,
+    sources: Collection[Source] = (Source.POLL,),
 ) -> AsyncIterator[Site]:
     """A site whose organisation has so many repositories, and room for so many runners; jobs take ``duration`` seconds.
 
-    ``demand`` pushes; without it, long jobs for all the runners come to the first repository.
+    ``demand`` pushes; without it, long jobs for all the runners come to the first repository. ``sources``: where the
+    service hears of jobs.
     """
     chance = random.Random(1)
     clock = EventLoopClock(EPOCH)
@@ -155,7 +166,20 @@ async def site(
             httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url=github.url)
         )
         client = GitHubClient(github_http, github.url, Secret(TOKEN), clock, jitter=chance.random)
-        scope = Scope("example", f"{github.url}/{ORGANISATION}", github.url, ScopeKind.ORGANISATION, ORGANISATION)
+        scope = Scope(
+            "example",
+            f"{github.url}/{ORGANISATION}",
+            github.url,
+            ScopeKind.ORGANISATION,
+            ORGANISATION,
+            sources=frozenset(sources),
+        )
+        pushed = Pushed() if Source.WEBHOOK in sources else None
+        if pushed is not None:
+            pushed.rain_on(github.hooks, EPOCH, ORGANISATION, scope.name)
+        queues = {}
+        if Source.SCALESET in sources:
+            queues[scope.name] = ScaleSetClient(Connection(github_http, client, scope, clock))
 
         async def on_start(submission: Submission, job: SlurmJob) -> int:
             return await node.run(submission, job, slurm.signals(job.id).terminated)
@@ -175,9 +199,19 @@ async def site(
             suffix=lambda: f"{chance.getrandbits(40):010x}",
             token=lambda: Secret(f"{chance.getrandbits(128):032x}"),
             submit_concurrency=settings.slurm.submit_concurrency,
+            scale_sets=queues,
         )
-        assembly = _assembled(settings, _policy(settings, runners), edges)
-        service = create_app(assembly.desk, lambda: Health(clock.now(), ()), bytes)
+        policy = _policy(settings, runners)
+        if queues:
+            policy = replace(policy, scale_sets=frozenset((scope.name, pool.name) for pool in policy.pools))
+        assembly = _assembled(
+            settings,
+            policy,
+            edges,
+            hooked=pushed.hooked(scope, client) if pushed is not None else None,
+            queued=Queued({scope.name: scope}, queues, "benchmark") if queues else None,
+        )
+        service = create_app(assembly.desk, lambda: Health(clock.now(), ()), bytes, deliveries=assembly.deliveries)
         transport = httpx2.ASGITransport(app=service)
         service_http = await stack.enter_async_context(
             httpx2.AsyncClient(transport=transport, base_url="http://service")
@@ -194,12 +228,16 @@ async def site(
         await stack.enter_async_context(slurm)
         async with anyio.create_task_group() as group:
             group.start_soon(assembly.run)
+            if pushed is not None:
+                group.start_soon(Sender(github.hooks.outbox, service_http, clock).run)
             group.start_soon(demand or partial(_push, jobs=runners), github, clock)
             yield there
             group.cancel_scope.cancel()
 
 
-def _assembled(settings: Settings, policy: Policy, edges: Edges) -> Assembly:
+def _assembled(
+    settings: Settings, policy: Policy, edges: Edges, *, hooked: Hooked | None, queued: Queued | None
+) -> Assembly:
     """As the service does it."""
     poll, interval = settings.poll, settings.slurm.interval
     return assemble(
@@ -207,6 +245,8 @@ def _assembled(settings: Settings, policy: Policy, edges: Edges) -> Assembly:
         edges,
         pace=PollPace(poll.busy_interval, poll.idle_interval, poll.linger),
         cadence=Cadence(slurm=interval, slurm_idle=max(30.0, interval)),
+        hooked=hooked,
+        queued=queued,
     )
 
 
