@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 from slurm_gha.config.addresses import make_scope, split_url
 from slurm_gha.config.boundchecks import bound_findings
 from slurm_gha.config.mistakes import KeyPath, shown
-from slurm_gha.config.units import parse_duration, parse_time_limit, show_duration
 from slurm_gha.domain.scope import Scope, ScopeKind
+from slurm_gha.domain.units import parse_duration, parse_time_limit, show_duration
 
 Finding = tuple[KeyPath, str]
 

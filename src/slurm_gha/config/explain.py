@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from slurm_gha.config.mistakes import KeyPath, shown
 from slurm_gha.config.schema import Settings
-from slurm_gha.config.units import show_duration
+from slurm_gha.domain.units import show_duration
 
 _INLINE_TOKENS = frozenset(
     {"token", "pat", "password", "secret", "access_token", "github_token", "auth_token", "webhook_secret"}

@@ -12,8 +12,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, Strict
 
 from slurm_gha.config.addresses import parse_api_url, parse_scope_url, split_url
 from slurm_gha.config.options import parse_option
-from slurm_gha.config.units import parse_address, parse_clock, parse_duration, parse_memory, parse_time_limit
 from slurm_gha.domain.runner import INSTALLATION_PATTERN, POOL_PATTERN
+from slurm_gha.domain.units import parse_address, parse_clock, parse_duration, parse_memory, parse_time_limit
 from slurm_gha.domain.warm import zone
 
 LONGEST_NODE_DIR = 40

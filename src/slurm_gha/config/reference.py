@@ -31,7 +31,7 @@ from slurm_gha.config.schema import (
     TimeoutSettings,
     WebhookSettings,
 )
-from slurm_gha.config.units import show_duration
+from slurm_gha.domain.units import show_duration
 
 SECTIONS: dict[str, type[BaseModel]] = {
     "service": ServiceSettings,

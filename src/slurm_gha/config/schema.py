@@ -29,9 +29,9 @@ from slurm_gha.config.fields import (
 from slurm_gha.config.images import ImageSettings
 from slurm_gha.config.pools import PoolSettings
 from slurm_gha.config.table import Table
-from slurm_gha.config.units import parse_address
 from slurm_gha.domain.pool import Policy, Share
 from slurm_gha.domain.scope import Scope, Source
+from slurm_gha.domain.units import parse_address
 
 _POLICY: dict[str, Any] = {field.name: field.default for field in fields(Policy)}
 

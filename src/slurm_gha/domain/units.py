@@ -87,3 +87,19 @@ def show_duration(seconds: float) -> str:
         if count:
             parts.append(f"{count}{name}")
     return "".join(parts) or "0s"
+
+
+def parse_clock(text: str) -> int:
+    """Minutes since midnight of ``08:00``; ``24:00`` is the day's end."""
+    match = re.fullmatch(r"([0-9]{2}):([0-9]{2})", text)
+    if match is None or int(match[2]) > 59 or int(match[1]) * 60 + int(match[2]) > 24 * 60:
+        raise ValueError('must be a time of day from "00:00" to "24:00"')
+    return int(match[1]) * 60 + int(match[2])
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Host and port of ``host:port`` or ``[IPv6]:port``."""
+    match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})", text)
+    if match is None or not 1 <= int(match[2]) <= 65535:
+        raise ValueError('must be host:port, such as "0.0.0.0:8480" or "[::]:8480", with a port from 1 to 65535')
+    return match[1].strip("[]"), int(match[2])

@@ -13,7 +13,7 @@ from slurm_gha.cli.image.listing import bytes_in_words
 from slurm_gha.cli.image.options import find_place, place_options
 from slurm_gha.cli.image.progress import reporter
 from slurm_gha.cli.options import DEFAULT_CONFIG
-from slurm_gha.config.units import parse_duration
+from slurm_gha.domain.units import parse_duration
 from slurm_gha.images import collecting
 from slurm_gha.images.collecting import LiveJobs
 from slurm_gha.images.to_cvmfs import collect_cvmfs

@@ -13,7 +13,7 @@ import click
 
 from slurm_gha.cli.options import config_option
 from slurm_gha.config.loading import load
-from slurm_gha.config.units import parse_address, parse_duration
+from slurm_gha.domain.units import parse_address, parse_duration
 from slurm_gha.images import mirror
 from slurm_gha.images.mirror import Mirror, MirrorError
 

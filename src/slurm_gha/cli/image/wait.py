@@ -8,7 +8,7 @@ import click
 
 from slurm_gha.cli.image.options import find_place, place_options
 from slurm_gha.cli.image.progress import reporter
-from slurm_gha.config.units import parse_duration
+from slurm_gha.domain.units import parse_duration
 from slurm_gha.images.cvmfs.wait import DEFAULT_TIMEOUT, HERE, Node
 from slurm_gha.images.to_cvmfs import wait_cvmfs
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from slurm_gha.config.units import show_duration
+from slurm_gha.domain.units import show_duration
 from slurm_gha.images.cvmfs.errors import StillBusy
 from slurm_gha.images.cvmfs.runner import Edge
 

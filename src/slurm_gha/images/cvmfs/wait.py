@@ -11,7 +11,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from slurm_gha.config.units import show_duration
+from slurm_gha.domain.units import show_duration
 from slurm_gha.images.cvmfs import answers, commands
 from slurm_gha.images.cvmfs.errors import NotYetSeen
 from slurm_gha.images.cvmfs.patience import Say

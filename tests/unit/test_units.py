@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slurm_gha.config.options import ALLOWED, Argument, parse_option
-from slurm_gha.config.units import (
+from slurm_gha.domain.units import (
     LONGEST,
     parse_address,
     parse_duration,
