@@ -149,7 +149,7 @@ class ApptainerCases:
 class TestDirectory(ApptainerCases):
     """Of the catalogue, as the user that Slurm runs the job as."""
 
-    victims = ("starter", "appinit", "run.sh", "python3", "act", "sleep")
+    victims = ("starter", "appinit", "run.sh", "python3", "Runner.Worker", "sleep")
 
     def test_jobs_see_their_own_files_and_processes_only(self, stage: Scene, images: Images) -> None:
         step = ALONE.format(node_dir=stage.node_dir, catalogue=images.catalogue)

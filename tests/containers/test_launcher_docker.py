@@ -19,7 +19,7 @@ class TestDocker(DockerCases):
         "docker",
         "run.sh",
         "python3",
-        "act",
+        "Runner.Worker",
     )
     replaced = ("containerd",)
 

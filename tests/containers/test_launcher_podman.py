@@ -49,7 +49,7 @@ def podman_store(images: Images) -> Path:
 
 class TestPodman(DockerCases):
     launcher = "podman"
-    victims = ("rootlesskit", "exe", "slirp4netns", "podman", "conmon", "perl", "run.sh", "python3", "act")
+    victims = ("rootlesskit", "exe", "slirp4netns", "podman", "conmon", "perl", "run.sh", "python3", "Runner.Worker")
 
     def test_layers_limits_and_exit_statuses(self, stage: Scene) -> None:
         run = stage.push(workflow(a=job(DETAILS)))

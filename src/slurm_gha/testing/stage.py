@@ -273,7 +273,13 @@ class Stage:
                 "conf": str(self.slurm.conf),
                 "signal_before_end": "20s",
             },
-            "timeouts": {"withdraw_after": "1s", "unconfirmed_after": "12s", "spent_grace": "3s", "retry_after": "2s"},
+            "timeouts": {
+                "withdraw_after": "1s",
+                "unconfirmed_after": "12s",
+                "spent_grace": "3s",
+                "retry_after": "2s",
+                "reassignment_grace": "2s",
+            },
         }
         for name, table in self.overrides.items():
             tables.setdefault(name, {}).update(table)
