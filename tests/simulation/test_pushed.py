@@ -75,7 +75,7 @@ def test_without_any_polling(tmp_path: Path) -> None:
 
 
 def test_the_service_is_down_for_an_hour(tmp_path: Path) -> None:
-    outcome = run(replace(CALM, seed=43, pushes_per_hour=5.0, pushed=Pushed(down=((1800.0, 5400.0),))), tmp_path)
+    outcome = run(replace(CALM, seed=43, pushes_per_hour=5.0, pushed=Pushed(), down=((1800.0, 5400.0),)), tmp_path)
     none_twice(outcome)
     assert 600 < max(outcome.waits) < 3600 + 900
 

@@ -21,8 +21,8 @@ class Pushed:
     """How news gets to the service. Shares are probabilities, intervals seconds.
 
     ``lost``, ``vanished``, ``doubled`` and ``delay`` are the weather's (see the simulated GitHub's webhooks);
-    ``unreachable``: windows in which no delivery arrives, ``down``: in which the service does not run, both as (begin,
-    end) in seconds from the beginning. ``catch_up`` False: the token may not read the history of deliveries.
+    ``unreachable``: windows in which no delivery arrives, as (begin, end) in seconds from the beginning.
+    ``catch_up`` False: the token may not read the history of deliveries.
     """
 
     backstop: float = 600.0
@@ -33,7 +33,6 @@ class Pushed:
     doubled: float = 0.0
     delay: float = 0.5
     unreachable: tuple[tuple[float, float], ...] = ()
-    down: tuple[tuple[float, float], ...] = ()
 
     def rain_on(self, hooks: Hooks, epoch: float, organisation: str, scope: str) -> None:
         """Make the hook, and the weather for its deliveries."""

@@ -34,7 +34,8 @@ class Scenario:
     seconds. ``sources``: where news of demand comes from; ``scale_sets``: how GitHub's scale-set service behaves.
     ``more_faults``: of GitHub, beside the weather. ``longest_death``: seconds that a killed service may stay dead.
     ``idle_removal``: seconds after which GitHub drops a runner that has had no job; None: never.
-    ``pushed``: how webhooks are sent and lost, for the source webhook.
+    ``pushed``: how webhooks are sent and lost, for the source webhook. ``down``: windows in which the service does not
+    run, as (begin, end) in seconds from the beginning.
     ``working``: the hours from the beginning in which pushes come (None: always), and in which the pools small and
     large keep ``ready`` runners; these are replaced at the age of ``recycle_after`` seconds.
     ``allow``: what every pool lets run.
@@ -61,6 +62,7 @@ class Scenario:
     scale_sets: ScaleSetBehaviour = field(default_factory=ScaleSetBehaviour)
     more_faults: tuple[Fault, ...] = ()
     pushed: Pushed | None = None
+    down: tuple[tuple[float, float], ...] = ()
     working: tuple[float, float] | None = None
     ready: int = 0
     recycle_after: float = 1800.0
@@ -141,11 +143,6 @@ class Scenario:
         chance = self.chance("kills")
         times = [chance.uniform(120.0, self.end) for _ in range(self.kills)]
         return sorted([*times, *(begin for begin, _ in self.down)])
-
-    @property
-    def down(self) -> tuple[tuple[float, float], ...]:
-        """When the service does not run: (begin, end) in seconds from the beginning."""
-        return self.pushed.down if self.pushed is not None else ()
 
     def mishap_times(self) -> list[float]:
         """In seconds since the epoch."""
