@@ -25,17 +25,18 @@ def rows(results: Path, name: str) -> Sequence[dict[str, object]]:
 
 def test_scale(results: Path) -> None:
     assert scale.main(["--repositories", "80", "--jobs", "2", "--pushes", "20"]) == 0
-    seen, watched, memory = rows(results, "scale")
+    seen, polled, pushed, queued, memory = rows(results, "scale")
+    assert [row.get("source") for row in (polled, pushed, queued)] == ["poll", "webhook", "scaleset"]
     assert seen["jobs"] == memory["jobs"] == memory["records"] == 160
-    assert watched["mints"] == watched["jobs"]
-    assert watched["median_s"] is not None
+    assert polled["mints"] == polled["jobs"]
+    assert polled["median_s"] is not None
+    assert (queued["watching"], queued["mints"]) == (0, 0)
 
 
 @pytest.mark.slurm
 def test_latency(results: Path) -> None:
     assert latency.main(["--jobs", "2"]) == 0
-    (row,) = rows(results, "latency")
-    assert row["jobs"] == 2
+    assert {row["source"]: row["jobs"] for row in rows(results, "latency")} == dict.fromkeys(latency.SOURCES, 2)
 
 
 @pytest.mark.slurm
