@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from typing import Protocol
 from urllib.parse import parse_qsl
 
-import anyio
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from slurm_gha.controller.desk import Claimed, ClaimRefused, DemandGone, TryLater
 from slurm_gha.domain.secret import Secret
+from slurm_gha.web.bodies import BadRequest, plain, read_body
 
 LONGEST_BODY = 4096
 """Bytes of a form; what a node has to say fits into a few hundred."""
@@ -41,14 +41,6 @@ class Desk(Protocol):
         ...
 
 
-class BadRequest(Exception):
-    """The request cannot be understood; the text says why, and is sent back."""
-
-    def __init__(self, message: str, status: int = 400) -> None:
-        super().__init__(message)
-        self.status = status
-
-
 class NodeRoutes:
     """The handlers of both routes, over one desk."""
 
@@ -63,14 +55,14 @@ class NodeRoutes:
             slurm_id = int(_field(form, "slurm_job_id", _SLURM_ID))
             claimed = await self._desk.claim(name, secret, slurm_id, _field(form, "node", _NODE))
         except BadRequest as error:
-            return _text(error.status, str(error))
+            return plain(error.status, str(error))
         except DemandGone:
-            return _text(410, "nobody needs this runner any more")
+            return plain(410, "nobody needs this runner any more")
         except ClaimRefused:
-            return _text(403, "refused")
+            return plain(403, "refused")
         except TryLater as error:
-            return _text(503, "not now", {"retry-after": str(max(1, math.ceil(error.seconds)))})
-        return _text(200, claimed.config.reveal(), {"x-report-token": claimed.report_token.reveal()})
+            return plain(503, "not now", {"retry-after": str(max(1, math.ceil(error.seconds)))})
+        return plain(200, claimed.config.reveal(), {"x-report-token": claimed.report_token.reveal()})
 
     async def report(self, request: Request) -> Response:
         """204, or 403 refused."""
@@ -81,16 +73,12 @@ class NodeRoutes:
             at = float(_field(form, "at", _TIME))
             await self._desk.report(name, token, event, at, _clean(form.get("detail", "")))
         except BadRequest as error:
-            return _text(error.status, str(error))
+            return plain(error.status, str(error))
         except (ClaimRefused, DemandGone):
-            return _text(403, "refused")
+            return plain(403, "refused")
         except TryLater as error:
-            return _text(503, "not now", {"retry-after": str(max(1, math.ceil(error.seconds)))})
+            return plain(503, "not now", {"retry-after": str(max(1, math.ceil(error.seconds)))})
         return Response(status_code=204, headers={"cache-control": "no-store"})
-
-
-def _text(status: int, text: str, headers: Mapping[str, str] | None = None) -> Response:
-    return PlainTextResponse(text + "\n", status, {"cache-control": "no-store", **(headers or {})})
 
 
 def _name(request: Request) -> str:
@@ -110,17 +98,7 @@ def _bearer(request: Request) -> Secret:
 
 async def _form(request: Request) -> dict[str, str]:
     """The form of the body, read within bounds of size and time."""
-    body = bytearray()
-    try:
-        with anyio.fail_after(BODY_SECONDS):
-            async for part in request.stream():
-                body += part
-                if len(body) > LONGEST_BODY:
-                    raise BadRequest(f"the body is longer than {LONGEST_BODY} bytes", 413)
-    except TimeoutError:
-        raise BadRequest("the body did not arrive in time", 408) from None
-    except ClientDisconnect:
-        raise BadRequest("the body broke off") from None
+    body = await read_body(request, most=LONGEST_BODY, seconds=BODY_SECONDS)
     try:
         pairs = parse_qsl(
             body.decode(), keep_blank_values=True, strict_parsing=bool(body), max_num_fields=_FIELDS, errors="strict"
