@@ -21,6 +21,8 @@ from slurm_gha.planner.capacity import capacity
 from slurm_gha.planner.serving import Serving
 from slurm_gha.sources.scaleset import ScaleSetSource, Wanted
 
+MOST_ANSWERS = 100_000
+
 
 @dataclass(frozen=True, slots=True)
 class Queued:
@@ -51,6 +53,7 @@ class Rules:
     def __init__(self, policy: Callable[[], Policy]) -> None:
         self._policy = policy
         self._serving: tuple[Policy, Serving] | None = None
+        self._asked = 0
 
     def may_run(self, job: Job) -> bool:
         """Whether a runner is started for it, if it waits."""
@@ -64,8 +67,10 @@ class Rules:
 
     def _served(self) -> Serving:
         policy = self._policy()
-        if self._serving is None or self._serving[0] is not policy:
-            self._serving = (policy, Serving(policy))
+        self._asked += 1
+        # Its answers are remembered by what jobs say of themselves, of which there is no end.
+        if self._serving is None or self._serving[0] is not policy or self._asked > MOST_ANSWERS:
+            self._serving, self._asked = (policy, Serving(policy)), 0
         return self._serving[1]
 
 
