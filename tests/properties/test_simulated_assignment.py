@@ -6,6 +6,7 @@ import anyio
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from tests.clocks import SetClock
 
 from slurm_gha.domain.labels import normalise, satisfies
 from slurm_gha.testing.github.errors import RefusedError
@@ -30,19 +31,6 @@ jobs:
   d: {needs: [b, c], if: always(), strategy: {matrix: {n: [1, 2]}}, runs-on: [self-hosted, gpu], steps: [{run: x}]}
 """
 PATH = ".github/workflows/x.yml"
-
-
-class SetClock:
-    """A clock that stands until it is moved."""
-
-    def __init__(self) -> None:
-        self.time = 1_000_000.0
-
-    def now(self) -> float:
-        return self.time
-
-    async def sleep(self, seconds: float) -> None:
-        self.time += seconds
 
 
 class Assignments(RuleBasedStateMachine):

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from tests.clocks import SetClock
 
 from slurm_gha.domain.labels import satisfies
 from slurm_gha.testing.github.errors import RefusedError
@@ -25,19 +26,6 @@ jobs:
   d: {strategy: {matrix: {n: [1, 2, 3]}}, runs-on: [lab], steps: [{run: x}]}
 """
 SETS = [("repos/octo/one", "lab", ()), ("orgs/octo", "lab", ("lab", "gpu")), ("enterprises/big", "gpu", ("LAB",))]
-
-
-class SetClock:
-    """A clock that stands until it is moved."""
-
-    def __init__(self) -> None:
-        self.time = 1_000_000.0
-
-    def now(self) -> float:
-        return self.time
-
-    async def sleep(self, seconds: float) -> None:
-        self.time += seconds
 
 
 class Queues(RuleBasedStateMachine):

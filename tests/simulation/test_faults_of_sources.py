@@ -12,21 +12,15 @@ from slurm_gha.domain.scope import Source
 from slurm_gha.testing.github.faults import Fault, FaultKind
 from slurm_gha.testing.simulation.pushed import Pushed
 from slurm_gha.testing.simulation.run import simulate
-from slurm_gha.testing.simulation.scenario import EPOCH, Scenario
+from slurm_gha.testing.simulation.scenario import EPOCH, FAIR_WEATHER
 
 pytestmark = pytest.mark.slow
 
-CALM = Scenario(
+CALM = replace(
+    FAIR_WEATHER,
     seed=71,
     hours=2.0,
     quiet_hours=1.5,
-    kills=0,
-    sudden=0.0,
-    outages=0,
-    mishaps=0,
-    rough=False,
-    cancelled=0.0,
-    steal=False,
     pushes_per_hour=6.0,
     longest_job=60.0,
 )
@@ -65,7 +59,7 @@ MORE = 900.0
 def test_every_job_gets_its_runner_and_none_two(tmp_path: Path, way: str, trouble: str) -> None:
     seconds, change = TROUBLES[trouble]
     outcome = simulate(replace(WAYS[way], **change), tmp_path)  # type: ignore[arg-type]
-    ran = outcome.conclusions.get("success", 0) + outcome.conclusions.get("failure", 0)
+    ran = outcome.ran
     print(
         f"\n{way}, {trouble}: {ran} jobs on {outcome.slurm_jobs} Slurm jobs ({outcome.withdrawn} withdrawn); waited "
         f"{statistics.median(outcome.waits):.0f} s (median), {max(outcome.waits):.0f} s (longest)"

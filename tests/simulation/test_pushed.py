@@ -11,20 +11,14 @@ import pytest
 from slurm_gha.domain.scope import Source
 from slurm_gha.testing.simulation.pushed import Pushed
 from slurm_gha.testing.simulation.run import Outcome, simulate
-from slurm_gha.testing.simulation.scenario import Scenario
+from slurm_gha.testing.simulation.scenario import FAIR_WEATHER, Scenario
 
 pytestmark = pytest.mark.slow
 
-CALM = Scenario(
+CALM = replace(
+    FAIR_WEATHER,
     hours=2.0,
     quiet_hours=1.5,
-    kills=0,
-    sudden=0.0,
-    outages=0,
-    mishaps=0,
-    rough=False,
-    cancelled=0.0,
-    steal=False,
     pushes_per_hour=3.0,
     longest_job=120.0,
 )
@@ -46,17 +40,13 @@ def run(scenario: Scenario, directory: Path) -> Outcome:
     return outcome
 
 
-def ran(outcome: Outcome) -> int:
-    return outcome.conclusions.get("success", 0) + outcome.conclusions.get("failure", 0)
-
-
 def none_twice(outcome: Outcome, share: float = 0.05) -> None:
     """Every job has run, on a runner of its own.
 
     Runners too many, a ``share`` at most, only where one of another pool took a job, or where its taking was not told.
     """
-    assert ran(outcome) > 20
-    assert ran(outcome) <= outcome.slurm_jobs <= ran(outcome) + max(2.0, share * ran(outcome))
+    assert outcome.ran > 20
+    assert outcome.ran <= outcome.slurm_jobs <= outcome.ran + max(2.0, share * outcome.ran)
 
 
 def test_in_calm_weather_nobody_waits_for_a_look(tmp_path: Path) -> None:
@@ -128,7 +118,7 @@ def test_everything_at_once_with_deaths_at_work(tmp_path: Path) -> None:
     )
     outcome = run(scenario, tmp_path)
     assert outcome.deaths >= 4
-    assert ran(outcome) <= outcome.slurm_jobs <= ran(outcome) + outcome.withdrawn + outcome.deaths
+    assert outcome.ran <= outcome.slurm_jobs <= outcome.ran + outcome.withdrawn + outcome.deaths
     assert max(outcome.waits) < 3600
 
 

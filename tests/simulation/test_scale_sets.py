@@ -16,21 +16,15 @@ from slurm_gha.domain.warm import LAST_MOMENT
 from slurm_gha.testing.github.faults import Fault, FaultKind
 from slurm_gha.testing.github.scalesets.behaviour import ScaleSetBehaviour
 from slurm_gha.testing.simulation.run import Outcome, Simulation
-from slurm_gha.testing.simulation.scenario import EPOCH, Scenario
+from slurm_gha.testing.simulation.scenario import EPOCH, FAIR_WEATHER, Scenario
 
 pytestmark = pytest.mark.slow
 
-CALM = Scenario(
+CALM = replace(
+    FAIR_WEATHER,
     seed=21,
     hours=3.0,
     pushes_per_hour=6.0,
-    kills=0,
-    sudden=0.0,
-    outages=0,
-    mishaps=0,
-    rough=False,
-    cancelled=0.0,
-    steal=False,
     longest_job=60.0,
     sources=(Source.SCALESET,),
 )
@@ -47,7 +41,7 @@ def play(
     outcome = Simulation(scenario, directory, keep_story=True, meanwhile=meanwhile).run()
     assert outcome.violations == []
     assert outcome.unexpected == []
-    ran = outcome.conclusions.get("success", 0) + outcome.conclusions.get("failure", 0)
+    ran = outcome.ran
     waits = sorted(outcome.waits)
     print(
         f"{ran} jobs on {outcome.slurm_jobs} Slurm jobs ({outcome.withdrawn} withdrawn), waits: half of them up to "
@@ -57,17 +51,13 @@ def play(
     return outcome
 
 
-def ran(outcome: Outcome) -> int:
-    return outcome.conclusions.get("success", 0) + outcome.conclusions.get("failure", 0)
-
-
 def told(outcome: Outcome, event: str) -> int:
     return sum(line.startswith(f"{event}(") for line in outcome.story)
 
 
 def test_in_calm_weather_every_job_costs_one_slurm_job_and_next_to_no_rest_call(tmp_path: Path) -> None:
     outcome = play(CALM, tmp_path)
-    assert outcome.slurm_jobs == ran(outcome)
+    assert outcome.slurm_jobs == outcome.ran
     assert sorted(outcome.waits)[len(outcome.waits) // 2] < 10.0
     assert max(outcome.waits) < USUAL
     # A registration token an hour, when queue tokens and with them the admin token end; five hours in all.
@@ -82,24 +72,24 @@ def test_a_day_of_bad_weather(tmp_path: Path) -> None:
 
 def test_all_ways_at_once_double_nothing(tmp_path: Path) -> None:
     outcome = play(replace(CALM, sources=(Source.POLL, Source.SCALESET)), tmp_path)
-    assert outcome.slurm_jobs == ran(outcome)
+    assert outcome.slurm_jobs == outcome.ran
 
 
 def test_handed_over_on_standard_input(tmp_path: Path) -> None:
     outcome = play(replace(CALM, hours=2.0, stdin_share=1.0), tmp_path)
-    assert outcome.slurm_jobs == ran(outcome)
+    assert outcome.slurm_jobs == outcome.ran
 
 
 def test_where_jobs_have_to_be_acquired(tmp_path: Path) -> None:
     outcome = play(replace(CALM, scale_sets=ScaleSetBehaviour(acquire=True)), tmp_path)
-    assert outcome.slurm_jobs == ran(outcome)
+    assert outcome.slurm_jobs == outcome.ran
     assert max(outcome.waits) < USUAL
 
 
 def test_tokens_that_end_all_the_time(tmp_path: Path) -> None:
     short = ScaleSetBehaviour(queue_token_lifetime=70.0, admin_token_lifetime=150.0, byte_order_mark=True)
     outcome = play(replace(CALM, scale_sets=short), tmp_path)
-    assert outcome.slurm_jobs == ran(outcome)
+    assert outcome.slurm_jobs == outcome.ran
     assert max(outcome.waits) < USUAL
 
 
@@ -111,7 +101,7 @@ def test_the_service_moves(tmp_path: Path) -> None:
 
     brief = ScaleSetBehaviour(queue_token_lifetime=300.0, admin_token_lifetime=500.0)
     outcome = play(replace(CALM, scale_sets=brief), tmp_path, move)
-    assert outcome.slurm_jobs == ran(outcome)
+    assert outcome.slurm_jobs == outcome.ran
     assert max(outcome.waits) < USUAL
 
 
@@ -126,7 +116,7 @@ def test_scale_sets_that_are_deleted_under_us(tmp_path: Path) -> None:
 
     outcome = play(CALM, tmp_path, delete)
     assert told(outcome, "ScaleSetGone") >= 6
-    assert outcome.slurm_jobs <= ran(outcome) + outcome.withdrawn + 3
+    assert outcome.slurm_jobs <= outcome.ran + outcome.withdrawn + 3
     assert max(outcome.waits) < USUAL
 
 
@@ -155,7 +145,7 @@ def test_another_controller_takes_the_session_and_is_waited_for(tmp_path: Path) 
     # The other's time, one pause, and what is usual.
     print(f"lost: {max(outcome.waits) - stolen:.0f} s beyond the {stolen:.0f} s that another controller had")
     assert max(outcome.waits) < stolen + 60.0 + USUAL
-    assert outcome.slurm_jobs == ran(outcome)
+    assert outcome.slurm_jobs == outcome.ran
 
 
 def test_ten_minutes_of_errors(tmp_path: Path) -> None:
@@ -164,7 +154,7 @@ def test_ten_minutes_of_errors(tmp_path: Path) -> None:
     assert told(outcome, "QueueUnreadable") >= 3
     print(f"lost: {max(outcome.waits) - 600.0:.0f} s beyond the outage")
     assert max(outcome.waits) < 600.0 + 90.0 + USUAL
-    assert outcome.slurm_jobs == ran(outcome)
+    assert outcome.slurm_jobs == outcome.ran
 
 
 def test_killed_between_a_message_and_its_acknowledgement(tmp_path: Path) -> None:
@@ -175,7 +165,7 @@ def test_killed_between_a_message_and_its_acknowledgement(tmp_path: Path) -> Non
     print(f"{outcome.deaths} deaths; {len(handled) - len(set(handled))} messages came again")
     assert len(handled) > len(set(handled))
     # Claims whose answer died with the service cost a Slurm job each, as they do with any source.
-    assert outcome.slurm_jobs <= 1.05 * ran(outcome)
+    assert outcome.slurm_jobs <= 1.05 * outcome.ran
     assert told(outcome, "PoolBackedOff") <= outcome.deaths / 4
 
 
@@ -183,7 +173,7 @@ def test_down_for_an_hour(tmp_path: Path) -> None:
     outcome = play(replace(CALM, kills=2, longest_death=3600.0), tmp_path)
     print(f"lost: longest wait {max(outcome.waits):.0f} s")
     assert max(outcome.waits) < 3600.0 + 120.0 + USUAL
-    assert outcome.slurm_jobs <= ran(outcome) + outcome.withdrawn
+    assert outcome.slurm_jobs <= outcome.ran + outcome.withdrawn
 
 
 def test_jobs_that_are_called_completed_while_they_run_are_not_killed(tmp_path: Path) -> None:
@@ -196,8 +186,8 @@ def test_assignments_that_are_taken_back_while_the_cluster_is_full(tmp_path: Pat
     hasty = ScaleSetBehaviour(assignment_timeout=60.0)
     outcome = play(replace(CALM, longest_job=600.0, hours=2.0, scale_sets=hasty), tmp_path)
     # Its Slurm job keeps its place in the queue, unless GitHub gives the job to another scale set with its labels.
-    assert outcome.slurm_jobs - outcome.withdrawn == ran(outcome)
-    assert outcome.withdrawn <= 0.05 * ran(outcome)
+    assert outcome.slurm_jobs - outcome.withdrawn == outcome.ran
+    assert outcome.withdrawn <= 0.05 * outcome.ran
 
 
 def test_the_same_seed_tells_the_same_story(tmp_path: Path) -> None:
@@ -320,7 +310,7 @@ def test_runners_kept_ready_are_those_of_scale_sets(tmp_path: Path) -> None:
     share = sum(number >= 4 for number in idle.ready) / idle.looks
     print(
         f"{quick:.0%} of first jobs within 10 s; two of two pools ready {share:.0%} of the time; oldest idle "
-        f"{warm.longest_idle:.0f} s; {cold.slurm_jobs} Slurm jobs cold, {warm.slurm_jobs} warm for {ran(warm)} jobs"
+        f"{warm.longest_idle:.0f} s; {cold.slurm_jobs} Slurm jobs cold, {warm.slurm_jobs} warm for {warm.ran} jobs"
     )
     assert idle.outside == set()
     assert share > 0.5
@@ -329,4 +319,4 @@ def test_runners_kept_ready_are_those_of_scale_sets(tmp_path: Path) -> None:
     assert statistics.median(warm.first_waits) < 5.0
     assert 0.9 * READY.recycle_after < warm.longest_idle <= LAST_MOMENT * READY.recycle_after + 120.0
     # Two of two pools, renewed every half an hour of five hours, and at worst one for each job.
-    assert warm.slurm_jobs <= ran(warm) + 2 * 2 * (5 * 2 + 1)
+    assert warm.slurm_jobs <= warm.ran + 2 * 2 * (5 * 2 + 1)

@@ -10,23 +10,17 @@ import pytest
 
 from slurm_gha.domain.warm import LAST_MOMENT
 from slurm_gha.testing.simulation.run import Outcome, simulate
-from slurm_gha.testing.simulation.scenario import Scenario
+from slurm_gha.testing.simulation.scenario import FAIR_WEATHER, Scenario
 
 pytestmark = pytest.mark.slow
 
 # From an hour after the beginning, on a Sunday afternoon for five hours.
-COLD = Scenario(
+COLD = replace(
+    FAIR_WEATHER,
     seed=41,
     hours=6.0,
     quiet_hours=1.0,
     working=(1.0, 6.0),
-    kills=0,
-    sudden=0.0,
-    outages=0,
-    mishaps=0,
-    rough=False,
-    cancelled=0.0,
-    steal=False,
     pushes_per_hour=1.5,
 )
 WARM = replace(COLD, ready=2)

@@ -8,6 +8,7 @@ import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.clocks import SetClock
 from tests.unit.scripted_github import virtual
 
 from slurm_gha.domain.clock import EventLoopClock
@@ -25,19 +26,6 @@ from slurm_gha.github.wire import Rate, Refusal
 
 NOW = 1_700_000_000.0
 RESET = NOW + 3000
-
-
-class SetClock:
-    """A clock that stands where the test puts it."""
-
-    def __init__(self) -> None:
-        self.time = NOW
-
-    def now(self) -> float:
-        return self.time
-
-    async def sleep(self, seconds: float) -> None:
-        self.time += seconds
 
 
 def admit(budget: Budget, call: Call) -> Admission:
@@ -61,7 +49,7 @@ def refused(budget: Budget, call: Call, refusal: Refusal, rate: Rate | None = No
 
 
 def test_calls_are_counted_by_what_they_cost() -> None:
-    budget = Budget(SetClock())
+    budget = Budget(SetClock(NOW))
     answered(budget, Call.READ, Rate(5000, 4999, RESET))
     answered(budget, Call.READ, Rate(5000, 4999, RESET), counted=False)
     budget.release(admit(budget, Call.WRITE))
@@ -72,7 +60,7 @@ def test_calls_are_counted_by_what_they_cost() -> None:
 
 
 def test_the_last_calls_are_kept_for_writes_until_the_reset() -> None:
-    clock = SetClock()
+    clock = SetClock(NOW)
     budget = Budget(clock, Limits(reserve=200))
     answered(budget, Call.READ, Rate(5000, 200, RESET))
     with pytest.raises(RateLimited) as caught:
@@ -86,7 +74,7 @@ def test_the_last_calls_are_kept_for_writes_until_the_reset() -> None:
 
 
 def test_a_small_bucket_keeps_a_tenth_only() -> None:
-    budget = Budget(SetClock(), Limits(reserve=200))
+    budget = Budget(SetClock(NOW), Limits(reserve=200))
     answered(budget, Call.READ, Rate(60, 7, RESET))
     answered(budget, Call.READ, Rate(60, 6, RESET))
     with pytest.raises(RateLimited):
@@ -94,7 +82,7 @@ def test_a_small_bucket_keeps_a_tenth_only() -> None:
 
 
 def test_requests_under_way_count_against_what_is_left() -> None:
-    budget = Budget(SetClock(), Limits(reserve=0))
+    budget = Budget(SetClock(NOW), Limits(reserve=0))
     answered(budget, Call.WRITE, Rate(5000, 3, RESET))
     under_way = [admit(budget, Call.WRITE) for _ in range(3)]
     with pytest.raises(RateLimited):
@@ -106,7 +94,7 @@ def test_requests_under_way_count_against_what_is_left() -> None:
 
 
 def test_a_bucket_of_its_own_blocks_minting_alone() -> None:
-    budget = Budget(SetClock())
+    budget = Budget(SetClock(NOW))
     own = Rate(10_000, 0, RESET, "actions_runner_registration")
     assert refused(budget, Call.MINT, Refusal(primary=True, until=RESET), own) == RESET
     answered(budget, Call.READ, Rate(5000, 4000, RESET))
@@ -115,7 +103,7 @@ def test_a_bucket_of_its_own_blocks_minting_alone() -> None:
 
 
 def test_a_secondary_limit_holds_for_the_whole_token() -> None:
-    clock = SetClock()
+    clock = SetClock(NOW)
     budget = Budget(clock)
     assert refused(budget, Call.MINT, Refusal(primary=False, until=NOW + 30)) == NOW + 30
     for call in Call:
@@ -127,7 +115,7 @@ def test_a_secondary_limit_holds_for_the_whole_token() -> None:
 
 
 def test_refusals_without_a_time_wait_a_minute_and_grow_until_a_success() -> None:
-    clock = SetClock()
+    clock = SetClock(NOW)
     budget = Budget(clock)
     waits = []
     for _ in range(8):
@@ -140,7 +128,7 @@ def test_refusals_without_a_time_wait_a_minute_and_grow_until_a_success() -> Non
 
 
 def test_refusals_of_one_volley_are_one_strike() -> None:
-    clock = SetClock()
+    clock = SetClock(NOW)
     budget = Budget(clock)
     volley = [admit(budget, Call.READ) for _ in range(16)]
     success = admit(budget, Call.READ)
@@ -160,7 +148,7 @@ def test_a_reset_in_the_past_is_no_leave_for_a_hot_loop() -> None:
 
 def test_absurd_times_are_not_believed() -> None:
     assert resume_at(Refusal(False, 1e15), 1, NOW) == NOW + LONGEST_WAIT
-    clock = SetClock()
+    clock = SetClock(NOW)
     budget = Budget(clock)
     refused(budget, Call.READ, Refusal(False, NOW + 100))
     answered_at = clock.time
@@ -257,7 +245,7 @@ def test_waiting_calls_are_let_in_first_come_first_served_within_the_pace() -> N
 def test_polling_takes_half_of_the_points_and_scopes_share_it() -> None:
     limits = Limits(points_per_minute=600)
     assert steady_reads(limits) == 5.0
-    budget = Budget(SetClock(), limits)
+    budget = Budget(SetClock(NOW), limits)
     assert budget.share("one", 100.0) == 5.0
     assert budget.share("two", 0.5) == 2.5, "an equal part at least, for a demand may grow"
     assert budget.share("one", 100.0) == 4.5, "what the other does not want"
@@ -294,7 +282,7 @@ def test_what_is_left_of_the_hour_lasts_until_the_reset(counted: float, remainin
 
 
 def test_costly_polling_slows_down_when_half_of_the_hour_is_spent_and_idle_polling_does_not() -> None:
-    budget = Budget(SetClock(), Limits(points_per_minute=100_000))
+    budget = Budget(SetClock(NOW), Limits(points_per_minute=100_000))
     for _ in range(3000):
         answered(budget, Call.READ, Rate(5000, 2201, RESET))
     assert budget.share("one", 1e9) == pytest.approx(2001 / 3000, rel=0.01)

@@ -82,6 +82,11 @@ class Outcome:
     slurm_calls: dict[str, int] = field(default_factory=dict)
     story: list[str] = field(default_factory=list)
 
+    @property
+    def ran(self) -> int:
+        """How many jobs ran to an end of their own."""
+        return self.conclusions.get("success", 0) + self.conclusions.get("failure", 0)
+
 
 class Simulation:
     """One scenario in one directory (journal, handed-over configurations).

@@ -177,6 +177,9 @@ class Scenario:
         return [*faults, *self.more_faults]
 
 
+FAIR_WEATHER = Scenario(kills=0, sudden=0.0, outages=0, mishaps=0, rough=False, cancelled=0.0, steal=False)
+"""Nothing goes wrong: what is to go wrong is switched on."""
+
 WORKFLOWS = {
     ".github/workflows/ci.yml": """
 name: CI
